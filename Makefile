@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# What a person types. The kernel's own build reads Kbuild instead.
+
+.PHONY: module demo lab test selftest clippy fmt clean help
+module:
+
+# All of these may be given on the command line: make demo CPU=neoverse-n1
+export KERNEL KDIR LLVM CPU VCPUS REBOOTS
+
+module:
+	@scripts/module >/dev/null
+
+demo lab test selftest:
+	@scripts/$@
+
+clippy:
+	@scripts/module clippy >/dev/null
+	@cd tools && ../scripts/in-tree cargo clippy --quiet --all-targets --locked -- -D warnings
+
+fmt:
+	@scripts/in-tree rustfmt --edition 2021 src/*.rs rust/*.rs
+	@cd tools && ../scripts/in-tree cargo fmt
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make                    the module, for the running arm64 kernel; elsewhere for the newest of trixie-backports'
+	@echo 'make KERNEL=RELEASE     for any arm64 kernel that Debian publishes now'
+	@echo 'make KDIR=DIR [LLVM=1]  for the kernel whose build tree, with Rust metadata, is DIR'
+	@echo '                        The result is build/RELEASE/kvm_fwb_reset.ko'
+	@echo 'make demo               reboot a real guest, without and with the module at work, and count'
+	@echo '                        [CPU=cortex-a710,...] [KERNEL=] [VCPUS=4] [REBOOTS=3]'
+	@echo 'make lab                a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
+	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
+	@echo 'make test               every test there is'
+	@echo 'make clippy, make fmt   lint, and format'
+	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'
