@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What every counter must read: a plain model of the contract, told of each event as it happens.
+//!
+//! Events of one VM may come from several threads as long as their order does not matter to the
+//! counters: parallel re-inits, or parallel KVM_RUNs, but not both at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::AddAssign;
+use std::str::FromStr;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Native,
+    Fwb,
+    Once,
+    Unmap,
+}
+
+impl Policy {
+    pub const ALL: [Policy; 4] = [Policy::Native, Policy::Fwb, Policy::Once, Policy::Unmap];
+
+    /// As debugfs spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Policy::Native => "native",
+            Policy::Fwb => "fwb",
+            Policy::Once => "once",
+            Policy::Unmap => "unmap",
+        }
+    }
+}
+
+/// What the kernel's own path does at a re-init on this CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeReset {
+    Icache,
+    Unmap,
+    None,
+}
+
+/// The facts that the `host` file states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    pub fwb: bool,
+    pub dic: bool,
+    pub native_reset: NativeReset,
+}
+
+impl Host {
+    /// Whether a re-init calls for an invalidation of the I-cache, and so for a skip of the kernel's.
+    pub fn needs_icache(self) -> bool {
+        self.fwb && !self.dic
+    }
+}
+
+/// One list of names gives the structure, its parser and its arithmetic.
+macro_rules! counters {
+    ($($name:ident),*) => {
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters { $(pub $name: u64),* }
+
+        impl AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) { $(self.$name += other.$name;)* }
+        }
+
+        impl Counters {
+            fn rows(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name)),*]
+            }
+
+            fn row(&mut self, name: &str) -> Option<&mut u64> {
+                match name {
+                    $(stringify!($name) => Some(&mut self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+counters!(
+    vcpu_init,
+    vcpu_reset,
+    vm_reset,
+    icache_invalidate,
+    icache_elide,
+    icache_dic,
+    stage2_unmap,
+    stage2_unmap_elide,
+    busy,
+    pending
+);
+
+impl Counters {
+    /// The counters that differ, as `name: want 1, got 2`.
+    pub fn difference(&self, got: &Self) -> Vec<String> {
+        let pairs = self.rows().into_iter().zip(got.rows());
+        pairs
+            .filter(|(want, got)| want != got)
+            .map(|((name, want), (_, got))| format!("{name}: want {want}, got {got}"))
+            .collect()
+    }
+}
+
+/// The `stats` file: every counter once, and nothing else.
+impl FromStr for Counters {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut counters = Self::default();
+        let mut seen = Vec::new();
+        for line in text.lines() {
+            let (name, value) = line
+                .split_once(' ')
+                .ok_or_else(|| format!("stats: not `name value`: {line}"))?;
+            let row = counters
+                .row(name)
+                .ok_or_else(|| format!("stats: unknown counter {name}"))?;
+            *row = value
+                .parse()
+                .map_err(|_| format!("stats: not a number: {line}"))?;
+            if seen.contains(&name) {
+                return Err(format!("stats: {name} twice"));
+            }
+            seen.push(name);
+        }
+        match counters
+            .rows()
+            .iter()
+            .find(|(name, _)| !seen.contains(name))
+        {
+            Some((name, _)) => Err(format!("stats: {name} is missing")),
+            None => Ok(counters),
+        }
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rows()
+            .iter()
+            .try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Vcpu {
+    has_run: bool,
+    running: bool,
+}
+
+/// One VM, as the module should see it.
+#[derive(Default)]
+struct Vm {
+    vcpus: Vec<Vcpu>,
+    counters: Counters,
+    /// Re-initialised since the module was loaded, so that it has files of its own.
+    listed: bool,
+    /// Re-initialised since the last KVM_RUN.
+    in_reset: bool,
+    /// All RAM unmapped since the last KVM_RUN.
+    unmapped: bool,
+    /// An invalidation is due before the next KVM_RUN.
+    owed: bool,
+}
+
+/// The module's view of a host: its settings, and all VMs.
+pub struct Model {
+    pub host: Host,
+    pub policy: Policy,
+    pub loaded: bool,
+    /// Whether kprobes fire. Without them the kernel's own invalidation cannot be left out.
+    pub armed: bool,
+    total: Counters,
+    vms: BTreeMap<String, Vm>,
+}
+
+impl Model {
+    pub fn new(host: Host) -> Self {
+        Self {
+            host,
+            policy: Policy::Once,
+            loaded: false,
+            armed: true,
+            total: Counters::default(),
+            vms: BTreeMap::new(),
+        }
+    }
+
+    pub fn load(&mut self, policy: Policy) {
+        self.loaded = true;
+        self.policy = policy;
+        self.clear();
+    }
+
+    /// Unloading pays what is owed, and every record is gone.
+    pub fn unload(&mut self) {
+        self.loaded = false;
+        self.clear();
+        for vm in self.vms.values_mut() {
+            *vm = Vm {
+                vcpus: std::mem::take(&mut vm.vcpus),
+                ..Vm::default()
+            };
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.total = Counters::default();
+        self.vms
+            .values_mut()
+            .for_each(|vm| vm.counters = Counters::default());
+    }
+
+    pub fn create(&mut self, name: &str, vcpus: usize) {
+        let vm = Vm {
+            vcpus: vec![Vcpu::default(); vcpus],
+            ..Vm::default()
+        };
+        self.vms.insert(name.to_owned(), vm);
+    }
+
+    pub fn destroy(&mut self, name: &str) {
+        self.vms.remove(name);
+    }
+
+    /// A KVM_ARM_VCPU_INIT that passed validation.
+    pub fn init(&mut self, name: &str, vcpu: usize) {
+        let (host, policy, armed) = (self.host, self.policy, self.armed);
+        let Some(vm) = self.vms.get_mut(name).filter(|_| self.loaded) else {
+            return;
+        };
+        let mut add = Counters {
+            vcpu_init: 1,
+            ..Counters::default()
+        };
+        if vm.vcpus[vcpu].has_run {
+            add += vm.reset(vcpu, host, policy, armed);
+        }
+        vm.counters += add;
+        self.total += add;
+    }
+
+    /// A KVM_RUN that may enter the guest begins.
+    pub fn enter(&mut self, name: &str, vcpu: usize) {
+        let Some(vm) = self.vms.get_mut(name) else {
+            return;
+        };
+        vm.vcpus[vcpu] = Vcpu {
+            has_run: true,
+            running: true,
+        };
+        let add = Counters {
+            icache_invalidate: vm.owed.into(),
+            ..Counters::default()
+        };
+        (vm.in_reset, vm.unmapped, vm.owed) = (false, false, false);
+        vm.counters += add;
+        self.total += add;
+    }
+
+    /// It has ended.
+    pub fn leave(&mut self, name: &str, vcpu: usize) {
+        if let Some(vm) = self.vms.get_mut(name) {
+            vm.vcpus[vcpu].running = false;
+        }
+    }
+
+    /// A KVM_RUN with immediate_exit: the vCPU counts as one that has run, and that is all.
+    pub fn immediate(&mut self, name: &str, vcpu: usize) {
+        if let Some(vm) = self.vms.get_mut(name) {
+            vm.vcpus[vcpu].has_run = true;
+        }
+    }
+
+    /// What `stats` must read.
+    pub fn total(&self) -> Counters {
+        let pending = self.vms.values().filter(|vm| vm.owed).count();
+        Counters {
+            pending: pending as u64,
+            ..self.total
+        }
+    }
+
+    /// What each directory in `vms` must read.
+    pub fn per_vm(&self) -> BTreeMap<&str, Counters> {
+        let listed = self.vms.iter().filter(|(_, vm)| vm.listed);
+        listed
+            .map(|(name, vm)| {
+                (
+                    name.as_str(),
+                    Counters {
+                        pending: vm.owed.into(),
+                        ..vm.counters
+                    },
+                )
+            })
+            .collect()
+    }
+}
+
+impl Vm {
+    fn reset(&mut self, vcpu: usize, host: Host, policy: Policy, armed: bool) -> Counters {
+        let busy = self
+            .vcpus
+            .iter()
+            .enumerate()
+            .any(|(other, state)| other != vcpu && state.running);
+        let mut add = Counters {
+            vcpu_reset: 1,
+            busy: busy.into(),
+            ..Counters::default()
+        };
+        add.vm_reset = (!self.in_reset).into();
+        (self.listed, self.in_reset) = (true, true);
+
+        let native_icache = u64::from(host.native_reset == NativeReset::Icache);
+        let native_unmap = u64::from(host.native_reset == NativeReset::Unmap);
+        add.icache_dic = (host.fwb && host.dic).into();
+        match policy {
+            // Without S2FWB data may be stale too: only an unmap will do.
+            Policy::Once if !host.fwb && self.unmapped && !busy => add.stage2_unmap_elide = 1,
+            _ if !host.fwb || policy == Policy::Unmap => {
+                self.unmapped = true;
+                add.stage2_unmap = 1;
+                if armed {
+                    add.icache_elide = native_icache;
+                } else {
+                    add.icache_invalidate = native_icache;
+                }
+            }
+            Policy::Native => {
+                add.icache_invalidate = native_icache;
+                add.stage2_unmap = native_unmap;
+            }
+            _ if host.dic => add.stage2_unmap_elide = native_unmap,
+            Policy::Once if armed && !busy => {
+                self.owed = true;
+                add.icache_elide = native_icache;
+                add.stage2_unmap_elide = native_unmap;
+            }
+            _ => {
+                add.icache_invalidate = 1;
+                add.stage2_unmap_elide = native_unmap;
+            }
+        }
+        add
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ICACHE: Host = Host {
+        fwb: true,
+        dic: false,
+        native_reset: NativeReset::Icache,
+    };
+    const DIC: Host = Host {
+        fwb: true,
+        dic: true,
+        native_reset: NativeReset::None,
+    };
+    const NO_FWB: Host = Host {
+        fwb: false,
+        dic: false,
+        native_reset: NativeReset::Unmap,
+    };
+
+    /// A VM of four vCPUs that has run, is re-initialised, and runs again.
+    fn reset(host: Host, policy: Policy, armed: bool) -> Counters {
+        let mut model = Model::new(host);
+        model.load(policy);
+        model.armed = armed;
+        model.create("vm", 4);
+        let mut pending = 0;
+        for _ in 0..2 {
+            (0..4).for_each(|vcpu| model.init("vm", vcpu));
+            pending = model.total().pending;
+            (0..4).for_each(|vcpu| model.enter("vm", vcpu));
+            (0..4).for_each(|vcpu| model.leave("vm", vcpu));
+        }
+        assert_eq!(model.total().pending, 0);
+        assert_eq!(model.per_vm()["vm"], model.total());
+        Counters {
+            pending,
+            ..model.total()
+        }
+    }
+
+    #[test]
+    fn one_reset_of_four_vcpus() {
+        let base = Counters {
+            vcpu_init: 8,
+            vcpu_reset: 4,
+            vm_reset: 1,
+            ..Counters::default()
+        };
+        let icache = |icache_invalidate| Counters {
+            icache_invalidate,
+            ..base
+        };
+        let unmap = |stage2_unmap, stage2_unmap_elide| Counters {
+            stage2_unmap,
+            stage2_unmap_elide,
+            ..base
+        };
+        let dic = Counters {
+            icache_dic: 4,
+            ..base
+        };
+
+        assert_eq!(reset(ICACHE, Policy::Native, true), icache(4));
+        assert_eq!(reset(ICACHE, Policy::Fwb, true), icache(4));
+        assert_eq!(
+            reset(ICACHE, Policy::Once, true),
+            Counters {
+                icache_elide: 4,
+                pending: 1,
+                ..icache(1)
+            }
+        );
+        assert_eq!(reset(ICACHE, Policy::Once, false), icache(4));
+        assert_eq!(
+            reset(ICACHE, Policy::Unmap, true),
+            Counters {
+                icache_elide: 4,
+                ..unmap(4, 0)
+            }
+        );
+
+        for policy in [Policy::Native, Policy::Fwb, Policy::Once] {
+            assert_eq!(reset(DIC, policy, true), dic);
+        }
+        assert_eq!(
+            reset(DIC, Policy::Unmap, true),
+            Counters {
+                stage2_unmap: 4,
+                ..dic
+            }
+        );
+
+        for policy in [Policy::Native, Policy::Fwb, Policy::Unmap] {
+            assert_eq!(reset(NO_FWB, policy, true), unmap(4, 0));
+        }
+        assert_eq!(reset(NO_FWB, Policy::Once, true), unmap(1, 3));
+    }
+
+    /// A kernel whose own path is wrong is put right under `fwb` and `once`.
+    #[test]
+    fn wrong_kernels() {
+        let nothing = Host {
+            native_reset: NativeReset::None,
+            ..ICACHE
+        };
+        assert_eq!(reset(nothing, Policy::Native, true).icache_invalidate, 0);
+        assert_eq!(reset(nothing, Policy::Fwb, true).icache_invalidate, 4);
+        assert_eq!(reset(nothing, Policy::Once, true).icache_invalidate, 1);
+
+        let unmaps = Host {
+            native_reset: NativeReset::Unmap,
+            ..ICACHE
+        };
+        assert_eq!(reset(unmaps, Policy::Native, true).stage2_unmap, 4);
+        assert_eq!(reset(unmaps, Policy::Fwb, true).stage2_unmap_elide, 4);
+        assert_eq!(reset(unmaps, Policy::Once, true).icache_invalidate, 1);
+    }
+
+    #[test]
+    fn a_running_vcpu_makes_the_others_busy() {
+        for (host, icache_invalidate, stage2_unmap) in [(ICACHE, 2, 0), (NO_FWB, 0, 2)] {
+            let mut model = Model::new(host);
+            model.load(Policy::Once);
+            model.create("vm", 2);
+            model.immediate("vm", 1);
+            model.enter("vm", 0);
+            model.init("vm", 1);
+            model.init("vm", 1);
+            let want = Counters {
+                vcpu_init: 2,
+                vcpu_reset: 2,
+                vm_reset: 1,
+                busy: 2,
+                icache_invalidate,
+                stage2_unmap,
+                ..Counters::default()
+            };
+            assert_eq!(model.total(), want);
+        }
+    }
+
+    #[test]
+    fn immediate_exit_neither_pays_nor_ends_the_reset() {
+        let mut model = Model::new(ICACHE);
+        model.load(Policy::Once);
+        model.create("vm", 2);
+        model.immediate("vm", 0);
+        model.immediate("vm", 1);
+        model.init("vm", 0);
+        model.immediate("vm", 0);
+        model.init("vm", 1);
+        let total = model.total();
+        assert_eq!(
+            (total.vm_reset, total.pending, total.icache_invalidate),
+            (1, 1, 0)
+        );
+    }
+
+    #[test]
+    fn stats_text() {
+        let counters = Counters {
+            busy: 3,
+            pending: 1,
+            ..Counters::default()
+        };
+        assert_eq!(counters.to_string().parse(), Ok(counters));
+        let bad = |text: &str| text.parse::<Counters>().is_err();
+        assert!(bad("busy 1\n"));
+        assert!(bad(&format!("{counters}busy 1\n")));
+        assert!(bad(&format!("{counters}more 1\n")));
+        assert!(bad(&counters.to_string().replace("busy 3", "busy x")));
+    }
+}

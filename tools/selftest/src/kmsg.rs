@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kernel's log, read for splats.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// What a kernel says when something is wrong with it.
+const SPLATS: [&str; 13] = [
+    "WARNING:",
+    "BUG:",
+    "Oops",
+    "Internal error",
+    "Unable to handle",
+    "kernel panic",
+    "refcount_t:",
+    "INFO: task",
+    "INFO: rcu",
+    "rcu_tasks stall",
+    "lockup",
+    "possible recursive locking",
+    "UBSAN:",
+];
+
+/// The log from when it was opened on.
+pub struct Kmsg(File);
+
+impl Kmsg {
+    pub fn open() -> io::Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/kmsg")?;
+        file.seek(SeekFrom::End(0))?;
+        Ok(Self(file))
+    }
+
+    /// The splats since the last call.
+    pub fn splats(&mut self) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut record = [0; 8192];
+        loop {
+            match self.0.read(&mut record) {
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&record[..length]);
+                    if SPLATS.iter().any(|splat| text.contains(splat)) {
+                        found.push(text.trim_end().to_owned());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(found),
+                // Records were overwritten before we read them: go on with the oldest there is.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

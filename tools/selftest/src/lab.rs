@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A host with KVM, the module loaded or not, and the model that says what it must read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use anyhow::{Context, Result, bail, ensure};
+use kvm_ioctls::Kvm;
+use selftest::expect::{Counters, Host, Model, NativeReset, Policy};
+
+use crate::module;
+use crate::vm::{Vm, lock};
+
+pub struct Lab {
+    /// How often each test repeats what it does.
+    pub reps: usize,
+    kvm: Kvm,
+    model: Arc<Mutex<Model>>,
+    /// What the `host` file must say.
+    facts: BTreeMap<String, String>,
+}
+
+impl Lab {
+    /// `facts` are what is known of the machine: `fwb:1,dic:0,...`.
+    pub fn new(facts: &str, reps: usize) -> Result<Self> {
+        let facts: BTreeMap<_, _> = facts
+            .split(',')
+            .map(|fact| {
+                fact.split_once(':')
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            })
+            .collect::<Option<_>>()
+            .context("facts are given as name:value,name:value")?;
+        let fact = |name: &str| {
+            facts
+                .get(name)
+                .with_context(|| format!("the fact `{name}` is missing"))
+        };
+        let (fwb, dic) = (fact("fwb")? == "1", fact("dic")? == "1");
+        let native_reset = match facts.get("native_reset").map(String::as_str) {
+            Some("icache") => NativeReset::Icache,
+            Some("unmap") => NativeReset::Unmap,
+            Some("none") => NativeReset::None,
+            Some(other) => bail!("native_reset is icache, unmap or none, not {other}"),
+            // Since 5.8.
+            None if !fwb => NativeReset::Unmap,
+            None if dic => NativeReset::None,
+            None => NativeReset::Icache,
+        };
+        let host = Host {
+            fwb,
+            dic,
+            native_reset,
+        };
+        let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
+        Ok(Self {
+            reps,
+            kvm,
+            model: Arc::new(Mutex::new(Model::new(host))),
+            facts,
+        })
+    }
+
+    pub fn vm(&self, vcpus: usize) -> Result<Vm> {
+        Vm::new(&self.kvm, &self.model, vcpus)
+    }
+
+    pub fn model(&self) -> MutexGuard<'_, Model> {
+        lock(&self.model)
+    }
+
+    pub fn host(&self) -> Host {
+        self.model().host
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.model().policy
+    }
+
+    /// Whether code written between the re-init and the KVM_RUN must be seen: the policy pays late,
+    /// or the code comes in by a fault, or nothing is needed.
+    pub fn covers_late_writes(&self) -> bool {
+        let host = self.host();
+        !host.needs_icache() || matches!(self.policy(), Policy::Once | Policy::Unmap)
+    }
+
+    /// Loads the module and asserts that it sees the machine that we were told of.
+    pub fn load(&self, policy: Policy) -> Result<()> {
+        module::insert(&format!("policy={}", policy as u8)).context("insmod")?;
+        self.model().load(policy);
+        self.assert_host()
+    }
+
+    pub fn unload(&self) -> Result<()> {
+        module::remove().context("rmmod")?;
+        self.model().unload();
+        ensure!(
+            !module::is_loaded(),
+            "rmmod returned, but the module is there"
+        );
+        Ok(())
+    }
+
+    /// Has the module loaded, with this policy and no counts.
+    pub fn prepare(&self, policy: Policy) -> Result<()> {
+        if !self.model().loaded {
+            self.load(policy)?;
+        }
+        self.switch(policy)?;
+        self.clear()
+    }
+
+    pub fn switch(&self, policy: Policy) -> Result<()> {
+        module::write("policy", policy.name())
+            .with_context(|| format!("switch to {}", policy.name()))?;
+        self.model().policy = policy;
+        Ok(())
+    }
+
+    pub fn clear(&self) -> Result<()> {
+        module::write("clear", "1").context("clear")?;
+        self.model().clear();
+        Ok(())
+    }
+
+    pub fn arm_kprobes(&self, on: bool) -> Result<()> {
+        module::arm_kprobes(on)?;
+        self.model().armed = on;
+        Ok(())
+    }
+
+    pub fn assert_host(&self) -> Result<()> {
+        let host = module::host()?;
+        let names: Vec<_> = host.keys().map(String::as_str).collect();
+        ensure!(
+            names == ["dic", "fwb", "hooks", "idc", "native_reset", "vhe"],
+            "host: wrong names: {names:?}"
+        );
+        for (name, want) in &self.facts {
+            let got = host.get(name).map_or("nothing", String::as_str);
+            ensure!(got == want, "host: {name}: want {want}, got {got}");
+        }
+        // Only a CPU whose invalidation is left out by a kprobe can miss it.
+        let (needed, armed) = (self.host().needs_icache(), self.model().armed);
+        let hooks = host["hooks"].as_str();
+        ensure!(
+            hooks == if armed { "armed" } else { "degraded" } || !needed,
+            "host: hooks are {hooks}"
+        );
+        Ok(())
+    }
+
+    /// Compares every counter there is with the model.
+    pub fn check(&self, when: &str) -> Result<()> {
+        let model = self.model();
+        let mut wrong = difference("stats", &model.total(), &module::stats("stats")?);
+        let names: Vec<_> = model.per_vm().keys().map(|name| name.to_string()).collect();
+        let listed = module::vms()?;
+        if names != listed {
+            wrong.push(format!("vms: want {names:?}, got {listed:?}"));
+        }
+        for (name, want) in model.per_vm() {
+            if listed.iter().any(|listed| listed == name) {
+                let file = format!("vms/{name}/stats");
+                wrong.extend(difference(&file, &want, &module::stats(&file)?));
+            }
+        }
+        ensure!(wrong.is_empty(), "{when}:\n{}", wrong.join("\n"));
+        Ok(())
+    }
+
+    /// Puts the host back as it was, whatever a failed test left behind.
+    pub fn recover(&self) -> Result<()> {
+        self.arm_kprobes(true)?;
+        if module::is_loaded() {
+            module::remove().context("rmmod after a failed test")?;
+        }
+        self.model().unload();
+        Ok(())
+    }
+}
+
+fn difference(file: &str, want: &Counters, got: &Counters) -> Vec<String> {
+    want.difference(got)
+        .into_iter()
+        .map(|line| format!("{file}: {line}"))
+        .collect()
+}

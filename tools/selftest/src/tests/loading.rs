@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The module comes, goes, and is asked for things it must refuse.
+
+use std::fs::File;
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use selftest::expect::Policy;
+use selftest::guest::Routine;
+
+use crate::lab::Lab;
+use crate::module;
+
+fn refused(what: &str, result: io::Result<()>, errno: i32) -> Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
+        other => bail!(
+            "{what}: want {}, got {other:?}",
+            io::Error::from_raw_os_error(errno)
+        ),
+    }
+}
+
+/// `insmod` takes the numbers of the four policies, and `once` where none is given.
+pub fn policy_parameter(lab: &Lab) -> Result<()> {
+    for number in ["4", "255"] {
+        refused(
+            number,
+            module::insert(&format!("policy={number}")),
+            libc::EINVAL,
+        )?;
+        ensure!(
+            !module::is_loaded(),
+            "policy={number} was refused, but the module is there"
+        );
+    }
+    for policy in Policy::ALL {
+        lab.load(policy)?;
+        assert_policy(policy)?;
+        lab.unload()?;
+    }
+    module::insert("").context("insmod without a policy")?;
+    lab.model().load(Policy::Once);
+    assert_policy(Policy::Once)
+}
+
+fn assert_policy(policy: Policy) -> Result<()> {
+    let names = Policy::ALL.map(|other| {
+        if other == policy {
+            format!("[{}]", other.name())
+        } else {
+            other.name().to_owned()
+        }
+    });
+    let (want, got) = (names.join(" "), module::read("policy")?);
+    ensure!(got.trim_end() == want, "policy: want {want}, got {got}");
+    Ok(())
+}
+
+/// A second load is refused and leaves the first as it was.
+pub fn load_twice(lab: &Lab) -> Result<()> {
+    lab.load(Policy::Fwb)?;
+    let mut vm = lab.vm(2)?;
+    vm.report()?;
+    refused("a second insmod", module::insert("policy=2"), libc::EEXIST)?;
+    assert_policy(Policy::Fwb)?;
+    vm.reset()?;
+    lab.check("after a second insmod")
+}
+
+/// A write switches, with or without a newline; what is not a policy changes nothing.
+pub fn policy_file(lab: &Lab) -> Result<()> {
+    let long = "once".repeat(2000);
+    for policy in Policy::ALL {
+        lab.switch(policy)?;
+        assert_policy(policy)?;
+        for wrong in [
+            "",
+            "\n",
+            "on",
+            "Once",
+            "2",
+            "[once]",
+            "once fwb",
+            "once\nfwb",
+            "once\0",
+            &long,
+        ] {
+            // A write of nothing may not reach the module at all.
+            if !wrong.is_empty() {
+                refused(wrong, module::write("policy", wrong), libc::EINVAL)?;
+            }
+            assert_policy(policy)?;
+        }
+    }
+    for policy in Policy::ALL {
+        module::write("policy", &format!("{}\n", policy.name()))
+            .context("a policy and a newline")?;
+        assert_policy(policy)?;
+    }
+    lab.switch(Policy::Once)
+}
+
+/// `clear` zeroes what was counted. What is owed is still owed.
+pub fn clear_in_reset(lab: &Lab) -> Result<()> {
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    vm.rewrite()?;
+    vm.reset()?;
+    lab.check("in reset")?;
+    lab.clear()?;
+    lab.check("cleared")?;
+    vm.reset()?;
+    lab.check("cleared, the same reset goes on")?;
+    vm.report()?;
+    lab.check("running")
+}
+
+/// VMs that were there before the module are counted from their next re-init on.
+pub fn load_while_running(lab: &Lab) -> Result<()> {
+    for policy in Policy::ALL {
+        let (mut vm, mut stopped) = (lab.vm(4)?, lab.vm(2)?);
+        vm.report()?;
+        stopped.report()?;
+        stopped.rewrite()?;
+        stopped.reset()?;
+        vm.while_running(|others, code| {
+            lab.load(policy)?;
+            lab.check("loaded")?;
+            code.rewrite()?;
+            others[0].reset(Routine::Report)?;
+            lab.check("re-initialised next to a vCPU that runs since before")?;
+            others[0].report(code.value())
+        })?;
+        stopped.report()?;
+        vm.rewrite()?;
+        vm.reset()?;
+        lab.check("in reset")?;
+        vm.report()?;
+        lab.check("running")?;
+        lab.unload()?;
+    }
+    Ok(())
+}
+
+/// A vCPU may sit in the guest for days: unloading does not wait for it.
+pub fn unload_while_running(lab: &Lab) -> Result<()> {
+    for policy in Policy::ALL {
+        lab.load(policy)?;
+        let mut vm = lab.vm(2)?;
+        vm.report()?;
+        vm.rewrite()?;
+        vm.reset()?;
+        vm.while_running(|others, code| {
+            code.rewrite()?;
+            others[0].reset(Routine::Report)?;
+            quickly(lab)?;
+            // vCPU 0 will come back from the guest to a host without the module.
+            others[0].report(code.value())
+        })?;
+    }
+    Ok(())
+}
+
+/// Unloading pays what is owed.
+pub fn unload_in_reset(lab: &Lab) -> Result<()> {
+    for policy in Policy::ALL {
+        lab.load(policy)?;
+        let mut vms = [lab.vm(4)?, lab.vm(1)?, lab.vm(2)?];
+        for vm in &mut vms {
+            vm.report()?;
+            vm.rewrite()?;
+            vm.reset()?;
+        }
+        quickly(lab)?;
+        vms[0].report()?;
+        lab.load(policy)?;
+        vms[1].report()?;
+        vms[2].reset()?;
+        lab.check("a reset that began before the load")?;
+        vms[2].report()?;
+        lab.check("running")?;
+        lab.unload()?;
+    }
+    Ok(())
+}
+
+/// Generous on an emulated machine, and yet far from for ever.
+fn quickly(lab: &Lab) -> Result<()> {
+    let start = Instant::now();
+    lab.unload()?;
+    ensure!(
+        start.elapsed() < Duration::from_secs(10),
+        "rmmod took {:?}",
+        start.elapsed()
+    );
+    Ok(())
+}
+
+/// An open file holds the module; its reader finds it whole.
+pub fn unload_with_open_file(lab: &Lab) -> Result<()> {
+    lab.load(Policy::Once)?;
+    let mut vm = lab.vm(2)?;
+    vm.report()?;
+    vm.reset()?;
+    let of_vm = format!("vms/{}/stats", vm.name());
+    for file in ["policy", "host", "stats", &of_vm] {
+        let open = File::open(module::path(file)).with_context(|| format!("open {file}"))?;
+        refused(
+            &format!("rmmod with {file} open"),
+            module::remove(),
+            libc::EWOULDBLOCK,
+        )?;
+        ensure!(
+            !io::read_to_string(&open)?.is_empty(),
+            "{file}: empty after a refused rmmod"
+        );
+        lab.check("after a refused rmmod")?;
+    }
+    // The file of a VM may outlive it.
+    let open = File::open(module::path(&of_vm))?;
+    drop(vm);
+    lab.check("the VM of an open file is gone")?;
+    let _ = io::read_to_string(&open);
+    drop(open);
+    lab.unload()
+}

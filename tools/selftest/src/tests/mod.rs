@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+//! All tests, in one table.
+
+mod hooks;
+mod life;
+mod loading;
+mod mixed;
+mod reset;
+mod storm;
+pub mod victim;
+
+use std::fmt;
+
+use anyhow::Result;
+use selftest::expect::Policy;
+
+use crate::lab::Lab;
+
+/// One test. It runs once under each of its policies with the module loaded and its counters at 0,
+/// or, without any, once with the module not loaded.
+pub struct Test {
+    pub name: &'static str,
+    pub policies: &'static [Policy],
+    pub run: fn(&Lab) -> Result<()>,
+}
+
+const ALL: &[Policy] = &Policy::ALL;
+/// Where only the protocol of `once` can go wrong.
+const ONCE: &[Policy] = &[Policy::Once];
+/// The protocol, and the way without it.
+const BOTH: &[Policy] = &[Policy::Native, Policy::Once];
+const UNLOADED: &[Policy] = &[];
+
+#[rustfmt::skip]
+pub const TESTS: &[Test] = &[
+    Test { name: "first_init", policies: ALL, run: reset::first_init },
+    Test { name: "sequence", policies: ALL, run: reset::sequence },
+    Test { name: "parallel", policies: ALL, run: reset::parallel },
+    Test { name: "one_at_a_time", policies: ALL, run: reset::one_at_a_time },
+    Test { name: "guest_asks", policies: ALL, run: reset::guest_asks },
+    Test { name: "immediate_exit", policies: ALL, run: reset::immediate_exit },
+    Test { name: "failing_run", policies: ALL, run: reset::failing_run },
+    Test { name: "failing_init", policies: ALL, run: reset::failing_init },
+    Test { name: "cpu_on_pending", policies: ALL, run: reset::cpu_on_pending },
+
+    Test { name: "busy", policies: ALL, run: mixed::busy },
+    Test { name: "busy_storm", policies: ALL, run: mixed::busy_storm },
+    Test { name: "neighbours", policies: ALL, run: mixed::neighbours },
+    Test { name: "switch_between_resets", policies: UNLOADED, run: mixed::switch_between_resets },
+    Test { name: "switch_in_reset", policies: UNLOADED, run: mixed::switch_in_reset },
+
+    Test { name: "destroyed_in_reset", policies: ALL, run: life::destroyed_in_reset },
+    Test { name: "killed", policies: BOTH, run: life::killed },
+    Test { name: "churn", policies: BOTH, run: life::churn },
+    Test { name: "many_vcpus", policies: ONCE, run: life::many_vcpus },
+    Test { name: "many_vms", policies: ONCE, run: life::many_vms },
+
+    Test { name: "policy_parameter", policies: UNLOADED, run: loading::policy_parameter },
+    Test { name: "load_twice", policies: UNLOADED, run: loading::load_twice },
+    Test { name: "policy_file", policies: ONCE, run: loading::policy_file },
+    Test { name: "clear_in_reset", policies: ALL, run: loading::clear_in_reset },
+    Test { name: "load_while_running", policies: UNLOADED, run: loading::load_while_running },
+    Test { name: "unload_while_running", policies: UNLOADED, run: loading::unload_while_running },
+    Test { name: "unload_in_reset", policies: UNLOADED, run: loading::unload_in_reset },
+    Test { name: "unload_with_open_file", policies: UNLOADED, run: loading::unload_with_open_file },
+
+    Test { name: "disarmed_after_load", policies: ALL, run: hooks::disarmed_after_load },
+    Test { name: "disarmed_before_load", policies: UNLOADED, run: hooks::disarmed_before_load },
+
+    Test { name: "switch_storm", policies: ONCE, run: storm::switch_storm },
+    Test { name: "kprobe_storm", policies: ONCE, run: storm::kprobe_storm },
+    Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
+];
+
+/// What a test returns that does not apply.
+#[derive(Debug)]
+pub struct Skip(pub &'static str);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "skipped: {}", self.0)
+    }
+}
+
+impl std::error::Error for Skip {}

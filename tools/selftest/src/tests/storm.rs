@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Everything changes under a storm of re-inits. Counts mean nothing then; what the guests run does.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result};
+use selftest::expect::Policy;
+use selftest::guest::Routine;
+
+use crate::lab::Lab;
+use crate::module;
+use crate::vm::{Vm, join};
+
+/// How often the main thread changes something.
+const CHANGES: usize = 50;
+
+pub fn switch_storm(lab: &Lab) -> Result<()> {
+    storm(lab, |change| {
+        let policy = Policy::ALL[change % 4];
+        lab.switch(policy)
+    })?;
+    calm(lab)
+}
+
+pub fn kprobe_storm(lab: &Lab) -> Result<()> {
+    let result = storm(lab, |change| module::arm_kprobes(change % 2 == 1));
+    module::arm_kprobes(true)?;
+    result?;
+    calm(lab)
+}
+
+pub fn load_storm(lab: &Lab) -> Result<()> {
+    storm(lab, |change| {
+        let policy = Policy::ALL[change % 4] as u8;
+        module::insert(&format!("policy={policy}")).context("insmod")?;
+        module::remove().context("rmmod")
+    })?;
+    // The next ones start from what the storm left behind.
+    lab.load(Policy::Once)?;
+    calm(lab)
+}
+
+/// Makes all the changes while one VM is re-initialised in turn, one in parallel, and one with a vCPU
+/// that runs on.
+fn storm(lab: &Lab, change: impl Fn(usize) -> Result<()>) -> Result<()> {
+    let over = AtomicBool::new(false);
+    let until_over = |vcpus, round: fn(&mut Vm) -> Result<()>| {
+        let mut vm = lab.vm(vcpus)?;
+        vm.report()?;
+        while !over.load(Ordering::Relaxed) {
+            round(&mut vm)?;
+        }
+        Ok(())
+    };
+    let until_over = &until_over;
+    thread::scope(|scope| {
+        let threads = [
+            scope.spawn(move || until_over(4, in_turn)),
+            scope.spawn(move || until_over(4, in_parallel)),
+            scope.spawn(move || until_over(2, next_to_one_that_runs)),
+        ];
+        let mut result = Ok(());
+        for number in 0..CHANGES * lab.reps {
+            result = change(number).with_context(|| format!("change {number}"));
+            if result.is_err() || threads.iter().any(|thread| thread.is_finished()) {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        result.and(threads.into_iter().try_for_each(join))
+    })
+}
+
+fn in_turn(vm: &mut Vm) -> Result<()> {
+    vm.rewrite()?;
+    vm.reset()?;
+    vm.report()
+}
+
+fn in_parallel(vm: &mut Vm) -> Result<()> {
+    vm.rewrite()?;
+    vm.reset_parallel()?;
+    vm.report()
+}
+
+fn next_to_one_that_runs(vm: &mut Vm) -> Result<()> {
+    vm.while_running(|others, code| {
+        for _ in 0..10 {
+            code.rewrite()?;
+            others[0].reset(Routine::Report)?;
+            others[0].report(code.value())?;
+        }
+        Ok(())
+    })
+}
+
+/// After the storm everything counts as ever.
+fn calm(lab: &Lab) -> Result<()> {
+    lab.switch(Policy::Once)?;
+    lab.clear()?;
+    lab.assert_host()?;
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    vm.rewrite()?;
+    vm.reset()?;
+    lab.check("after the storm: in reset")?;
+    vm.report()?;
+    lab.check("after the storm: running")
+}

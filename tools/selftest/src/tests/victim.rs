@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A VMM that gets into some state, says so, and waits to be killed in it.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use selftest::guest::Routine;
+
+use crate::lab::Lab;
+use crate::vm::Vcpu;
+
+/// The states, and whether the VM is owed an invalidation in them.
+pub const STATES: [(&str, bool); 6] = [
+    ("stopped", false),
+    ("in_reset", true),
+    ("immediate_exit", true),
+    ("running", false),
+    ("busy", false),
+    ("storm", false),
+];
+
+pub fn main(arguments: &[String]) -> Result<()> {
+    let [state] = arguments else {
+        bail!("--victim wants a state")
+    };
+    // No module is looked at here, so that the facts do not matter.
+    let lab = Lab::new("fwb:0,dic:0", 1)?;
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    match state.as_str() {
+        "stopped" => wait(),
+        "in_reset" => {
+            vm.reset()?;
+            wait()
+        }
+        "immediate_exit" => {
+            vm.reset()?;
+            vm.vcpus[1].run_immediate()?;
+            wait()
+        }
+        "running" => vm.while_running(|_, _| wait()),
+        "busy" => vm.while_running(|others, _| {
+            restart(others)?;
+            wait()
+        }),
+        "storm" => vm.while_running(|others, _| {
+            println!("ready");
+            loop {
+                restart(others)?;
+            }
+        }),
+        _ => bail!("--victim: no state is named {state}"),
+    }
+}
+
+fn restart(vcpus: &mut [Vcpu]) -> Result<()> {
+    vcpus
+        .iter_mut()
+        .try_for_each(|vcpu| vcpu.reset(Routine::Report))
+}
+
+fn wait() -> Result<()> {
+    println!("ready");
+    loop {
+        thread::sleep(Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A VM without devices: vCPUs, some RAM, and a hole whose stores come back to us. Every ioctl that
+//! the module may count is told to the model.
+
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Barrier, Mutex, MutexGuard};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use kvm_bindings::{
+    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_REG_ARM_CORE, KVM_REG_ARM64,
+    KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET, kvm_userspace_memory_region, kvm_vcpu_init,
+};
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
+use selftest::expect::Model;
+use selftest::guest::{self, Routine};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+/// A lock that outlives a panic of its holder: the test has failed then, the others go on.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|error| error.into_inner())
+}
+
+/// How a KVM_RUN ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The guest stored this.
+    Value(u32),
+    /// The guest asked for a reset.
+    Reset,
+    /// KVM_RUN failed.
+    Error(i32),
+}
+
+pub struct Vm {
+    // Dropped in this order: RAM must outlive those who use it.
+    pub vcpus: Vec<Vcpu>,
+    _fd: VmFd,
+    code: Code,
+    model: Arc<Mutex<Model>>,
+    name: Arc<str>,
+}
+
+/// The code that the tests rewrite: a function that returns a value.
+pub struct Code {
+    memory: Arc<Memory>,
+    value: u16,
+}
+
+pub struct Vcpu {
+    fd: VcpuFd,
+    index: usize,
+    target: kvm_vcpu_init,
+    memory: Arc<Memory>,
+    model: Arc<Mutex<Model>>,
+    vm: Arc<str>,
+}
+
+impl Vm {
+    /// A VM whose vCPUs have been initialised for the first time and would all report.
+    pub fn new(kvm: &Kvm, model: &Arc<Mutex<Model>>, vcpus: usize) -> Result<Self> {
+        let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
+        let memory = Arc::new(Memory::new(vcpus)?);
+        let region = kvm_userspace_memory_region {
+            guest_phys_addr: guest::RAM,
+            memory_size: guest::ram_size(vcpus) as u64,
+            userspace_addr: memory.host_address(guest::RAM)? as u64,
+            ..Default::default()
+        };
+        // SAFETY: The memory lives as long as the VM, see the order of its fields.
+        unsafe { fd.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")?;
+
+        let mut target = kvm_vcpu_init::default();
+        fd.get_preferred_target(&mut target)
+            .context("KVM_ARM_PREFERRED_TARGET")?;
+        target.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
+
+        // As KVM names it in debugfs: the thread that made the VM, and the descriptor.
+        // SAFETY: Takes nothing and cannot fail.
+        let name: Arc<str> = format!("{}-{}", unsafe { libc::gettid() }, fd.as_raw_fd()).into();
+        lock(model).create(&name, vcpus);
+        let mut vm = Self {
+            vcpus: Vec::new(),
+            _fd: fd,
+            code: Code { memory, value: 0 },
+            model: model.clone(),
+            name,
+        };
+        for index in 0..vcpus {
+            let fd = vm
+                ._fd
+                .create_vcpu(index as u64)
+                .context("KVM_CREATE_VCPU")?;
+            vm.vcpus.push(Vcpu {
+                fd,
+                index,
+                target,
+                memory: vm.code.memory.clone(),
+                model: vm.model.clone(),
+                vm: vm.name.clone(),
+            });
+        }
+        vm.code.memory.write(guest::RAM, &guest::routines())?;
+        vm.rewrite()?;
+        for vcpu in &mut vm.vcpus {
+            vcpu.reset(Routine::Report)?;
+        }
+        Ok(vm)
+    }
+
+    /// The directory in `vms`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the guest other code to run.
+    pub fn rewrite(&mut self) -> Result<()> {
+        self.code.rewrite()
+    }
+
+    /// Re-initialises all vCPUs in turn.
+    pub fn reset(&mut self) -> Result<()> {
+        self.vcpus
+            .iter_mut()
+            .try_for_each(|vcpu| vcpu.reset(Routine::Report))
+    }
+
+    /// Re-initialises all vCPUs at the same time.
+    pub fn reset_parallel(&mut self) -> Result<()> {
+        self.parallel(|vcpu| vcpu.reset(Routine::Report))
+    }
+
+    /// Lets all vCPUs run at the same time and report: each must see the code as it is now.
+    pub fn report(&mut self) -> Result<()> {
+        let value = self.code.value;
+        self.parallel(|vcpu| vcpu.report(value))
+    }
+
+    /// The same for one of them.
+    pub fn report_one(&mut self, vcpu: usize) -> Result<()> {
+        self.vcpus[vcpu].report(self.code.value)
+    }
+
+    /// A thread for each vCPU, all let go at once.
+    fn parallel(&mut self, work: impl Fn(&mut Vcpu) -> Result<()> + Sync) -> Result<()> {
+        let start = Barrier::new(self.vcpus.len());
+        let (start, work) = (&start, &work);
+        thread::scope(|scope| {
+            let spawn = |vcpu| {
+                scope.spawn(move || {
+                    start.wait();
+                    work(vcpu)
+                })
+            };
+            let threads: Vec<_> = self.vcpus.iter_mut().map(spawn).collect();
+            threads.into_iter().try_for_each(join)
+        })
+    }
+
+    /// Does `work` with the other vCPUs and the code while vCPU 0 spins in KVM_RUN.
+    pub fn while_running<T>(
+        &mut self,
+        work: impl FnOnce(&mut [Vcpu], &mut Code) -> Result<T>,
+    ) -> Result<T> {
+        let (code, memory) = (&mut self.code, self.code.memory.clone());
+        let (spinner, others) = self.vcpus.split_first_mut().context("a VM without vCPUs")?;
+        let page = guest::data(spinner.index);
+        memory.write(page, &[0; 8])?;
+        spinner.start(Routine::Spin, &[page])?;
+        thread::scope(|scope| {
+            let runner = scope.spawn(|| spinner.run());
+            while memory.word(page + guest::HEARTBEAT)? == 0 && !runner.is_finished() {
+                thread::yield_now();
+            }
+            let result = work(others, code);
+            memory.write(page, &1u32.to_le_bytes())?;
+            match join(runner)? {
+                Exit::Value(_) => result,
+                exit => bail!("vCPU 0 should have spun, but left with {exit:?}"),
+            }
+        })
+    }
+}
+
+impl Code {
+    /// The function returns another value from now on.
+    pub fn rewrite(&mut self) -> Result<()> {
+        self.value = self.value.wrapping_add(1);
+        let function = guest::function(self.value);
+        self.memory.write(guest::FUNCTION, &function)
+    }
+
+    /// What the function returns now.
+    pub fn value(&self) -> u16 {
+        self.value
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        lock(&self.model).destroy(&self.name);
+    }
+}
+
+impl Vcpu {
+    /// KVM_ARM_VCPU_INIT, and the routine to begin with.
+    pub fn reset(&mut self, routine: Routine) -> Result<()> {
+        self.init(&self.target.clone())
+            .with_context(|| format!("KVM_ARM_VCPU_INIT of vCPU {}", self.index))?;
+        self.start(routine, &[])
+    }
+
+    /// The same, to wait for a CPU_ON.
+    pub fn reset_off(&mut self) -> Result<()> {
+        let mut target = self.target;
+        target.features[0] |= 1 << KVM_ARM_VCPU_POWER_OFF;
+        Ok(self.init(&target)?)
+    }
+
+    fn init(&mut self, target: &kvm_vcpu_init) -> Result<(), kvm_ioctls::Error> {
+        self.fd.vcpu_init(target)?;
+        lock(&self.model).init(&self.vm, self.index);
+        Ok(())
+    }
+
+    /// Re-inits that KVM must refuse: a CPU it does not know, and a change of features.
+    pub fn init_wrongly(&mut self) -> Result<()> {
+        let mut unknown = self.target;
+        unknown.target = u32::MAX;
+        let mut changed = self.target;
+        changed.features[0] &= !(1 << KVM_ARM_VCPU_PSCI_0_2);
+        for target in [unknown, changed] {
+            match self.init(&target) {
+                Err(error) if error.errno() == libc::EINVAL => {}
+                other => bail!("a wrong KVM_ARM_VCPU_INIT: want EINVAL, got {other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the program counter to the routine, and x0 and up to the arguments.
+    pub fn start(&mut self, routine: Routine, arguments: &[u64]) -> Result<()> {
+        for (number, argument) in arguments.iter().enumerate() {
+            self.fd
+                .set_one_reg(register(number), &argument.to_le_bytes())?;
+        }
+        self.fd
+            .set_one_reg(register(PC), &routine.address().to_le_bytes())?;
+        Ok(())
+    }
+
+    /// Where the vCPU would go on.
+    pub fn program_counter(&self) -> Result<u64> {
+        let mut value = [0; 8];
+        self.fd.get_one_reg(register(PC), &mut value)?;
+        Ok(u64::from_le_bytes(value))
+    }
+
+    pub fn run(&mut self) -> Result<Exit> {
+        lock(&self.model).enter(&self.vm, self.index);
+        let exit = match self.fd.run() {
+            Ok(VcpuExit::MmioWrite(guest::MMIO, data)) => data
+                .try_into()
+                .map(|word| Exit::Value(u32::from_le_bytes(word)))
+                .context("a store that is not a word"),
+            Ok(VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _)) => Ok(Exit::Reset),
+            Ok(exit) => Err(anyhow!("vCPU {}: unexpected exit {exit:?}", self.index)),
+            Err(error) => Ok(Exit::Error(error.errno())),
+        };
+        lock(&self.model).leave(&self.vm, self.index);
+        exit
+    }
+
+    /// KVM_RUN with immediate_exit.
+    pub fn run_immediate(&mut self) -> Result<()> {
+        lock(&self.model).immediate(&self.vm, self.index);
+        self.fd.set_kvm_immediate_exit(1);
+        let exit = self.fd.run().map(|exit| format!("{exit:?}"));
+        self.fd.set_kvm_immediate_exit(0);
+        match exit {
+            Err(error) if error.errno() == libc::EINTR => Ok(()),
+            other => bail!("immediate_exit: want EINTR, got {other:?}"),
+        }
+    }
+
+    /// Runs until the guest stores a value, which must be this one.
+    pub fn report(&mut self, value: u16) -> Result<()> {
+        let exit = self.run()?;
+        ensure!(
+            exit == Exit::Value(value.into()),
+            "vCPU {}: want {value}, got {exit:?}: the guest ran other code than was written",
+            self.index
+        );
+        Ok(())
+    }
+
+    /// Runs until the guest stores something.
+    pub fn value(&mut self) -> Result<u32> {
+        match self.run()? {
+            Exit::Value(value) => Ok(value),
+            exit => bail!("vCPU {}: want a value, got {exit:?}", self.index),
+        }
+    }
+
+    /// Lets the vCPU spin, and a signal end its KVM_RUN.
+    pub fn interrupt(&mut self) -> Result<()> {
+        let page = guest::data(self.index);
+        let memory = self.memory.clone();
+        memory.write(page, &[0; 8])?;
+        self.start(Routine::Spin, &[page])?;
+        let exit = thread::scope(|scope| {
+            // SAFETY: Takes nothing and cannot fail.
+            let (send, receive) = std::sync::mpsc::channel();
+            let runner = scope.spawn(move || {
+                // SAFETY: Takes nothing and cannot fail.
+                let _ = send.send(unsafe { libc::pthread_self() });
+                self.run()
+            });
+            let thread = receive.recv()?;
+            while memory.word(page + guest::HEARTBEAT)? == 0 && !runner.is_finished() {
+                thread::yield_now();
+            }
+            // SAFETY: The thread has not been joined yet.
+            unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            join(runner)
+        })?;
+        ensure!(
+            exit == Exit::Error(libc::EINTR),
+            "a signal: want EINTR, got {exit:?}"
+        );
+        Ok(())
+    }
+}
+
+/// The result of a thread; its panic becomes an error like any other.
+pub fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(anyhow!("a thread panicked")))
+}
+
+/// The program counter follows x0 to x30 and sp.
+const PC: usize = 32;
+
+/// The identifier of a core register: its offset in 32-bit words.
+fn register(number: usize) -> u64 {
+    KVM_REG_ARM64 | KVM_REG_SIZE_U64 | u64::from(KVM_REG_ARM_CORE) | (number as u64 * 2)
+}
+
+/// Guest RAM.
+struct Memory(GuestMemoryMmap);
+
+impl Memory {
+    fn new(vcpus: usize) -> Result<Self> {
+        let ranges = [(GuestAddress(guest::RAM), guest::ram_size(vcpus))];
+        Ok(Self(GuestMemoryMmap::from_ranges(&ranges)?))
+    }
+
+    fn host_address(&self, address: u64) -> Result<*mut u8> {
+        Ok(self.0.get_host_address(GuestAddress(address))?)
+    }
+
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_slice(bytes, GuestAddress(address))?;
+        // What the guest does with its MMU off goes past our cache, except with S2FWB. Code is left
+        // as it is: to make that coherent is what is under test.
+        if address >= guest::data(0) {
+            self.clean(address)?;
+        }
+        Ok(())
+    }
+
+    fn word(&self, address: u64) -> Result<u32> {
+        self.clean(address)?;
+        Ok(self
+            .0
+            .load(GuestAddress(address), std::sync::atomic::Ordering::Acquire)?)
+    }
+
+    /// Cleans and invalidates a line of the data cache, so that host and guest see the same.
+    fn clean(&self, address: u64) -> Result<()> {
+        let line = self.host_address(address)?;
+        // SAFETY: The line is mapped, and its content does not change.
+        unsafe { std::arch::asm!("dc civac, {}", "dsb sy", in(reg) line) };
+        Ok(())
+    }
+}
