@@ -162,7 +162,7 @@ impl Vm {
         &mut self,
         work: impl FnOnce(&mut [Vcpu], &mut Code) -> Result<T>,
     ) -> Result<T> {
-        let (code, memory) = (&mut self.code, self.code.memory.clone());
+        let (memory, code) = (self.code.memory.clone(), &mut self.code);
         let (spinner, others) = self.vcpus.split_first_mut().context("a VM without vCPUs")?;
         let page = guest::data(spinner.index);
         memory.write(page, &[0; 8])?;
