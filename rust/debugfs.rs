@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files in debugfs whose open descriptors pin the module, which those of `kernel::debugfs` do not.
+//! debugfs itself lets no reader into a file that is being removed, and waits for those inside.
+
+use super::bindings;
+use core::ffi::{c_void, CStr};
+use kernel::{prelude::*, seq_file::SeqFile};
+
+/// What a file shows, and what a write to it does.
+pub(crate) trait File: Sync {
+    /// Prints the whole file.
+    fn show(&self, m: &SeqFile);
+
+    /// Takes what was written, at most 32 bytes.
+    fn write(&self, _text: &[u8]) -> Result {
+        Err(EINVAL)
+    }
+}
+
+/// A [`File`] as debugfs gets to see it.
+#[repr(transparent)]
+pub(crate) struct View(bindings::view);
+
+// SAFETY: Constant after it is made; what it points to is `Sync`, as a `File`.
+unsafe impl Sync for View {}
+// SAFETY: As above.
+unsafe impl Send for View {}
+
+impl View {
+    /// # Safety
+    ///
+    /// `file` must stay valid until every [`Dir`] with this view in it is removed.
+    pub(crate) const unsafe fn new<F: File>(file: *const F) -> Self {
+        Self(bindings::view { show: Some(show::<F>), write: Some(write::<F>), data: file.cast() })
+    }
+
+    /// A view of something that is there for good.
+    pub(crate) const fn of<F: File>(file: &'static F) -> Self {
+        // SAFETY: Static.
+        unsafe { Self::new(file) }
+    }
+}
+
+/// # Safety
+///
+/// Called by the file operations of a view that was made of an `F`.
+unsafe extern "C" fn show<F: File>(m: *mut bindings::seq_file, file: *const c_void) -> i32 {
+    // SAFETY: The view's `data`, valid by `View::new`; `m` is the open file's own.
+    unsafe { (*file.cast::<F>()).show(SeqFile::from_raw(m.cast())) };
+    0
+}
+
+/// # Safety
+///
+/// As [`show`]; `text` holds `len` bytes.
+unsafe extern "C" fn write<F: File>(file: *const c_void, text: *const u8, len: usize) -> i32 {
+    // SAFETY: As in `show`, and by this function's requirements.
+    let result = unsafe { (*file.cast::<F>()).write(core::slice::from_raw_parts(text, len)) };
+    result.map_or_else(|error| error.to_errno(), |()| 0)
+}
+
+/// A directory, removed with all that is in it on drop.
+///
+/// # Invariants
+///
+/// A dentry made by `debugfs_create_dir`, or an error pointer, which debugfs takes and ignores.
+pub(crate) struct Dir(*mut bindings::dentry);
+
+// SAFETY: debugfs does its own locking.
+unsafe impl Send for Dir {}
+// SAFETY: As above.
+unsafe impl Sync for Dir {}
+
+impl Dir {
+    /// Makes a directory; in the root of debugfs without a `parent`. As the kernel does throughout, what
+    /// cannot be made (debugfs is off) is left out: see [`Dir::exists`].
+    pub(crate) fn new(name: &CStr, parent: Option<Parent>) -> Self {
+        let parent = parent.map_or(core::ptr::null_mut(), |dir| dir.0);
+        // SAFETY: `name` is copied; `parent` is a directory or an error pointer.
+        Self(unsafe { bindings::debugfs_create_dir(name.as_ptr().cast(), parent) })
+    }
+
+    /// The directory, for others to be made in, which must be dropped before it.
+    pub(crate) fn as_parent(&self) -> Parent {
+        Parent(self.0)
+    }
+
+    /// Whether it could be made.
+    pub(crate) fn exists(&self) -> bool {
+        // SAFETY: Looks at the pointer only.
+        unsafe { !bindings::dentry_is_error(self.0) }
+    }
+
+    /// Puts a file into it.
+    ///
+    /// # Safety
+    ///
+    /// `view` must stay valid until this directory is dropped.
+    pub(crate) unsafe fn add(&self, name: &CStr, mode: u16, view: *const View) {
+        // SAFETY: `name` is copied; `view` by the caller.
+        unsafe { bindings::view_create(name.as_ptr().cast(), mode, self.0, view.cast()) };
+    }
+
+    /// Puts a file into it that is there for good.
+    pub(crate) fn add_static(&self, name: &CStr, mode: u16, view: &'static View) {
+        // SAFETY: Static.
+        unsafe { self.add(name, mode, view) };
+    }
+}
+
+/// A directory that somebody else owns.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent(*mut bindings::dentry);
+
+// SAFETY: As for `Dir`.
+unsafe impl Send for Parent {}
+// SAFETY: As for `Dir`.
+unsafe impl Sync for Parent {}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // Waits for readers and writers inside the files.
+        // SAFETY: By the type invariant.
+        unsafe { bindings::debugfs_remove(self.0) };
+    }
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What Rust cannot reach by itself: macros, inline functions and static initialisers of the kernel's
+ * headers. Nothing here decides anything.
+ */
+#ifndef HELPERS_H
+#define HELPERS_H
+
+#include <linux/ftrace.h>
+#include <linux/kallsyms.h>
+#include <linux/kprobes.h>
+#include <linux/kvm_host.h>
+#include <linux/seq_file.h>
+#include <linux/xarray.h>
+
+/*
+ * A function of the kernel whose calls go to @to instead, or, where @gate is set, only while *@gate is
+ * not zero. Both are constant while registered.
+ */
+struct redirect {
+	struct ftrace_ops ops;
+	unsigned long to;
+	const int *gate;
+};
+
+int redirect_register(struct redirect *redirect, unsigned long function);
+int redirect_unregister(struct redirect *redirect);
+
+/* Bytes that sprint_symbol() may write. */
+enum { SYMBOL_TEXT_LEN = KSYM_SYMBOL_LEN };
+
+/* trampoline.S */
+void redirect_call_original(void *argument, unsigned long original);
+extern char run_entry_trampoline[];
+extern unsigned long run_entry_original;
+/* Rust: called by the trampoline */
+void run_entry_handler(struct kvm_vcpu *vcpu);
+
+void probe_skip(struct pt_regs *regs, unsigned long bytes);
+
+/* What the CPU capabilities that all CPUs of this host have in common say. */
+bool cpu_has_fwb(void);
+bool cpu_has_dic(void);
+bool cpu_has_idc(void);
+bool cpu_has_vhe(void);
+
+void icache_invalidate_all(void);
+void full_barrier(void);
+
+bool kvm_initialised(unsigned long is_kvm_arm_initialised);
+bool current_in_vcpu_init(void);
+bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu);
+const char *vm_debugfs_name(struct kvm *kvm);
+
+/* Entries by VM. @changes is held by who changes the table or walks it; look-ups take no lock. */
+struct vm_table {
+	struct xarray entries;
+	struct mutex changes;
+};
+
+void vm_table_init(struct vm_table *table);
+void vm_table_lock(struct vm_table *table);
+void vm_table_unlock(struct vm_table *table);
+int vm_table_store(struct vm_table *table, unsigned long key, void *entry);
+void *vm_table_next(struct vm_table *table, unsigned long *key);
+
+/*
+ * A file in debugfs whose text @show prints. A write of at most 32 bytes goes to @write; more, or a
+ * missing @write, is -EINVAL. An open file holds a reference to this module.
+ */
+struct view {
+	int (*show)(struct seq_file *m, const void *data);
+	int (*write)(const void *data, const char *text, size_t len);
+	const void *data;
+};
+
+struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir, const struct view *view);
+bool dentry_is_error(const struct dentry *dentry);
+
+#endif

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Functions of the kernel that are not exported, found by name.
+
+use super::bindings;
+use core::ffi::CStr;
+use kernel::{error::to_result, prelude::*};
+
+/// A function of the running kernel's own text, which stays where it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Symbol {
+    address: usize,
+    size: usize,
+}
+
+impl Symbol {
+    /// Finds the function `name`.
+    ///
+    /// The kernel tells an address through a probe registered by name: it is registered for a moment, has
+    /// no handler, and so does nothing. [`ENOENT`] where there is no such function.
+    pub(crate) fn find(name: &'static CStr) -> Result<Self> {
+        // SAFETY: All zeroes is a `struct kprobe` before registration.
+        let mut probe = KBox::new(unsafe { core::mem::zeroed::<bindings::kprobe>() }, GFP_KERNEL)?;
+        probe.symbol_name = name.as_ptr().cast();
+
+        // SAFETY: `probe` stays in its box until it is unregistered below.
+        to_result(unsafe { bindings::register_kprobe(&mut *probe) })?;
+        let address = probe.addr as usize;
+        // SAFETY: Registered above.
+        unsafe { bindings::unregister_kprobe(&mut *probe) };
+
+        // On some configurations a probe by name lands behind the entry's landing pad: ask which function
+        // the address is in.
+        Self::containing(address).ok_or(ENOENT)
+    }
+
+    /// The function that contains `address`.
+    pub(crate) fn containing(address: usize) -> Option<Self> {
+        let mut text = [0u8; bindings::SYMBOL_TEXT_LEN as usize];
+        let (_, offset, size) = describe(address, &mut text)?;
+        Some(Self { address: address.checked_sub(offset)?, size })
+    }
+
+    /// Whether the function that contains `address` is called `name`, or is a clone of it that the
+    /// compiler made (`name.isra.0` and the like).
+    pub(crate) fn is_named(address: usize, name: &str) -> bool {
+        let mut text = [0u8; bindings::SYMBOL_TEXT_LEN as usize];
+        match describe(address, &mut text) {
+            Some((found, ..)) => match found.strip_prefix(name.as_bytes()) {
+                Some(rest) => matches!(rest.first(), None | Some(b'.')),
+                None => false,
+            },
+            None => false,
+        }
+    }
+
+    /// One instruction of the kernel, as it is now.
+    ///
+    /// # Safety
+    ///
+    /// `address` must lie in the kernel's text.
+    pub(crate) unsafe fn word(address: usize) -> u32 {
+        // SAFETY: By the caller; patching replaces whole aligned words.
+        unsafe { (address as *const u32).read_volatile() }
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.address
+    }
+
+    /// The function's instructions as they are now, alternatives and static branches patched in.
+    pub(crate) fn code(&self) -> &'static [u32] {
+        // SAFETY: kallsyms says that the function is `size` bytes long, so this is kernel text, which is
+        // mapped readable for good. Patching replaces whole aligned words, so a read never tears.
+        unsafe { core::slice::from_raw_parts(self.address as *const u32, self.size / 4) }
+    }
+}
+
+/// Takes `name+0xoffset/0xsize` apart.
+fn describe(address: usize, text: &mut [u8]) -> Option<(&[u8], usize, usize)> {
+    // SAFETY: `text` has the KSYM_SYMBOL_LEN bytes that `sprint_symbol` may fill.
+    let len = unsafe { bindings::sprint_symbol(text.as_mut_ptr().cast(), address as _) };
+    let text = text.get(..usize::try_from(len).ok()?)?;
+    let plus = text.iter().position(|&c| c == b'+')?;
+    let slash = text.iter().position(|&c| c == b'/')?;
+    let end = text.iter().position(|&c| c == b' ').unwrap_or(text.len());
+    Some((text.get(..plus)?, hex(text.get(plus + 1..slash)?)?, hex(text.get(slash + 1..end)?)?))
+}
+
+fn hex(text: &[u8]) -> Option<usize> {
+    let digits = core::str::from_utf8(text.strip_prefix(b"0x")?).ok()?;
+    usize::from_str_radix(digits, 16).ok()
+}

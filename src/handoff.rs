@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a re-init decided, handed by its task to the kernel's own maintenance a few instructions later.
+//!
+//! The decision is made where `kvm_reset_vcpu` is called; the kernel's `ic ialluis` or call of
+//! `stage2_unmap_vm` follows in the same ioctl, where the vCPU cannot be told. So decisions travel with
+//! the task. What the kernel does is left out only if *this* re-init said so: a re-init that began before
+//! the hooks, or under another policy, says nothing and gets the kernel's own way.
+
+use core::{cell::UnsafeCell, ptr};
+use kernel::{
+    sync::atomic::{Atomic, Full, Relaxed},
+    task::Task,
+};
+
+/// Tasks between the two places at once are few; a VMM that re-inits all vCPUs from threads of their own
+/// makes them as many as it has vCPUs.
+const SLOTS: usize = 1024;
+/// How many slots a task may use. With none of them free the re-init goes the kernel's own way.
+const WINDOW: usize = 32;
+
+/// Decisions of type `T` on their way.
+pub(crate) struct Handoff<T> {
+    slots: [Slot<T>; SLOTS],
+}
+
+/// # Invariants
+///
+/// `decision` belongs to the task in `task`, and to nobody while that is 0.
+struct Slot<T> {
+    task: Atomic<usize>,
+    decision: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: A decision is touched only by the task in its slot.
+unsafe impl<T: Send> Sync for Handoff<T> {}
+
+impl<T: Copy> Handoff<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            slots: [const { Slot { task: Atomic::new(0), decision: UnsafeCell::new(None) } }; SLOTS],
+        }
+    }
+
+    /// Takes the current task's decision, if it has made one. Callable in any context of that task.
+    pub(crate) fn take(&self) -> Option<T> {
+        let (slot, task) = self.find(current())?;
+        // SAFETY: The slot is the current task's, by the type invariant.
+        let decision = unsafe { ptr::replace(slot.decision.get(), None) };
+        // INVARIANT: Nothing is left in it.
+        slot.task.cmpxchg(task, 0, Full).ok()?;
+        decision
+    }
+
+    /// Sets the current task's decision, in place of one that was not taken. Returns whether there was
+    /// room for it.
+    pub(crate) fn put(&self, decision: T) -> bool {
+        let task = current();
+        let claimed = || {
+            self.window(task)
+                .find(|slot| slot.task.load(Relaxed) == 0 && slot.task.cmpxchg(0, task, Full).is_ok())
+        };
+        let Some(slot) = self.find(task).map(|(slot, _)| slot).or_else(claimed) else {
+            return false;
+        };
+        // SAFETY: The slot is the current task's, by the type invariant.
+        unsafe { *slot.decision.get() = Some(decision) };
+        true
+    }
+
+    fn find(&self, task: usize) -> Option<(&Slot<T>, usize)> {
+        self.window(task).find(|slot| slot.task.load(Relaxed) == task).map(|slot| (slot, task))
+    }
+
+    /// The slots that `task` may use, likeliest first.
+    fn window(&self, task: usize) -> impl Iterator<Item = &Slot<T>> {
+        // Fibonacci hashing: task structs are some KiB apart, in a few slabs.
+        let home = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        (home..home + WINDOW).map(|at| &self.slots[at % SLOTS])
+    }
+}
+
+fn current() -> usize {
+    Task::current_raw() as usize
+}

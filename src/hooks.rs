@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The places in KVM where this module has a say, and what it says there.
+//!
+//! | place | when | what |
+//! |---|---|---|
+//! | `kvm_reset_vcpu` | (re-)init, past validation | decides what is to be done, does or owes it |
+//! | the kernel's `ic ialluis` | behind it, same ioctl | leaves it out if that was decided |
+//! | `stage2_unmap_vm` | behind it, same ioctl | the same |
+//! | `kvm_arch_vcpu_ioctl_run` | KVM_RUN | pays what is owed, ends the reset |
+//! | `kvm_arch_destroy_vm` | last reference to a VM gone | forgets it |
+
+use crate::{
+    counters::Counter,
+    handoff::Handoff,
+    path::ResetPath,
+    policy::{Host, Maintenance, Policy, Remedy},
+    protocol::Stay,
+    rust::{
+        atomic::AtomicI32,
+        ftrace::{self, Redirect, Replacement, RunEntry, RunEntryHook, Site},
+        kprobe::{InstructionProbe, Probe, Step},
+        kvm::{self, DyingVm, Vcpu, Vm},
+    },
+    vm::{self, count, invalidate, Debts, Record, RecordRef, Records},
+};
+use kernel::{
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        SetOnce,
+    },
+};
+
+/// The policy in force, as its number.
+static POLICY: Atomic<u32> = Atomic::new(Policy::Once as u32);
+/// What the hooks know of this host; set before the first is in.
+static PATH: SetOnce<ResetPath> = SetOnce::new();
+static HANDOFF: Handoff<Decision> = Handoff::new();
+
+/// The policy in force.
+pub(crate) fn policy() -> Policy {
+    Policy::from_number(POLICY.load(Relaxed).into()).unwrap_or(Policy::Native)
+}
+
+/// Switches. Each re-init looks once, so one under way goes by either.
+pub(crate) fn set_policy(policy: Policy) {
+    POLICY.store(policy as u32, Relaxed);
+}
+
+/// What the hooks know of this host.
+pub(crate) fn path() -> Option<&'static ResetPath> {
+    PATH.as_ref()
+}
+
+/// What a re-init decided about the kernel's own maintenance.
+#[derive(Clone, Copy)]
+struct Decision {
+    record: Option<RecordRef>,
+    own: Own,
+}
+
+/// What becomes of the kernel's own maintenance.
+#[derive(Clone, Copy)]
+enum Own {
+    Keep,
+    Elide,
+    /// An unmap: left out if one was made during this stay already.
+    Once(Stay),
+}
+
+/// `kvm_reset_vcpu`: the one call of a function's that every KVM_ARM_VCPU_INIT makes.
+struct ResetVcpu;
+
+impl Replacement for ResetVcpu {
+    type Argument = Vcpu;
+    const FUNCTION: &'static CStr = c"kvm_reset_vcpu";
+
+    fn site() -> &'static Site {
+        static SITE: Site = Site::new();
+        &SITE
+    }
+
+    fn call(vcpu: &Vcpu) {
+        ftrace::original::<Self>(vcpu);
+        // PSCI resets come here too, from KVM_RUN and from ioctls on registers.
+        if kvm::current_in_vcpu_init() {
+            vcpu_init(vcpu);
+        }
+    }
+}
+
+/// KVM_ARM_VCPU_INIT, past validation. The vCPU's mutex is held, so it is not running.
+fn vcpu_init(vcpu: &Vcpu) {
+    let record = Record::of(vcpu.vm());
+    count(record, Counter::VcpuInit);
+    if let (true, Some(path)) = (vcpu.has_run(), path()) {
+        vcpu_reset(vcpu, record, path);
+    }
+}
+
+/// The same on a vCPU that has run: a guest reset.
+fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath) {
+    let host = &path.host;
+    let policy = policy();
+    // Without its probe the kernel's own invalidation can neither be seen nor left out.
+    let unseen = host.native == Maintenance::Icache && !path.is_armed();
+
+    let debt = !unseen && host.remedy(policy, false) == Remedy::IcacheOwed;
+    let begun = record.map(|record| (record, record.begin(debt)));
+    let busy = vcpu.another_wants_to_run();
+    let remedy = host.remedy(policy, busy || unseen || record.is_none());
+
+    count(record, Counter::VcpuReset);
+    if busy {
+        count(record, Counter::Busy);
+    }
+    if host.dic {
+        count(record, Counter::IcacheDic);
+    }
+    if unseen {
+        count(record, Counter::IcacheInvalidate);
+    }
+
+    let stay = begun.map(|(record, begun)| {
+        if begun.is_first() {
+            count(Some(record), Counter::VmReset);
+        }
+        if debt && remedy != Remedy::IcacheOwed {
+            record.forgive(&begun);
+        }
+        record.show(vcpu.vm());
+        (record, begun.stay())
+    });
+
+    let own = apply(remedy, vcpu.vm(), stay, host);
+    if host.native != Maintenance::None && !unseen {
+        // Where there is no room the kernel goes its own way, on top of what was done here.
+        HANDOFF.put(Decision { record: record.map(RecordRef::new), own });
+    }
+}
+
+/// Does what `remedy` asks for and the kernel will not do by itself. Returns what becomes of what it will.
+fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Stay)>, host: &Host) -> Own {
+    let record = stay.map(|(record, _)| record);
+    match remedy {
+        Remedy::Native => Own::Keep,
+        Remedy::Now(wanted) if wanted == host.native => Own::Keep,
+        Remedy::Now(Maintenance::None) | Remedy::IcacheOwed => Own::Elide,
+        Remedy::Now(Maintenance::Icache) => {
+            invalidate(record);
+            Own::Elide
+        }
+        Remedy::Now(Maintenance::Unmap) => {
+            unmap(vm, record);
+            Own::Elide
+        }
+        Remedy::UnmapOnce => match stay {
+            Some((_, stay)) if host.native == Maintenance::Unmap => Own::Once(stay),
+            Some((record, stay)) => {
+                record.unmap_once(stay, || unmap(vm, Some(record)));
+                Own::Elide
+            }
+            None => Own::Keep,
+        },
+    }
+}
+
+fn unmap(vm: &Vm, record: Option<&Record>) {
+    ftrace::original::<UnmapVm>(vm);
+    count(record, Counter::Stage2Unmap);
+}
+
+/// `stage2_unmap_vm`, which only KVM_ARM_VCPU_INIT calls.
+struct UnmapVm;
+
+impl Replacement for UnmapVm {
+    type Argument = Vm;
+    const FUNCTION: &'static CStr = c"stage2_unmap_vm";
+
+    fn site() -> &'static Site {
+        static SITE: Site = Site::new();
+        &SITE
+    }
+
+    fn call(vm: &Vm) {
+        let decision = HANDOFF.take();
+        // SAFETY: Made by this task in the same ioctl on a vCPU of `vm`.
+        let record = decision.and_then(|decision| decision.record).map(|r| unsafe { r.get() });
+        match (decision.map(|decision| decision.own), record) {
+            (Some(Own::Elide), _) => count(record, Counter::Stage2UnmapElide),
+            (Some(Own::Once(stay)), Some(record)) => {
+                record.unmap_once(stay, || unmap(vm, Some(record)));
+            }
+            _ => unmap(vm, record),
+        }
+    }
+}
+
+/// The kernel's own `ic ialluis` on the path of KVM_ARM_VCPU_INIT.
+struct OwnIcache;
+
+impl Probe for OwnIcache {
+    fn hit() -> Step {
+        let decision = HANDOFF.take();
+        // SAFETY: Made by this task in the same ioctl, so its vCPU keeps the VM alive.
+        let record = decision.and_then(|decision| decision.record).map(|r| unsafe { r.get() });
+        match (decision.map(|decision| decision.own), path().and_then(|path| path.icache.as_ref())) {
+            (Some(Own::Elide), Some(icache)) => {
+                count(record, Counter::IcacheElide);
+                Step::Over(icache.bytes)
+            }
+            _ => {
+                count(record, Counter::IcacheInvalidate);
+                Step::Execute
+            }
+        }
+    }
+}
+
+/// `kvm_arch_vcpu_ioctl_run`.
+struct Run;
+
+impl RunEntry for Run {
+    fn gate() -> &'static AtomicI32 {
+        vm::GATE.word()
+    }
+
+    fn enter(vcpu: &Vcpu) {
+        // With immediate_exit the guest is not entered: what is owed stays owed, so that what user space
+        // writes until it does enter is covered.
+        if vcpu.wants_to_run() {
+            if let Some(record) = Record::find(vcpu.vm()) {
+                record.run();
+            }
+        }
+    }
+}
+
+/// `kvm_arch_destroy_vm`.
+struct DestroyVm;
+
+impl Replacement for DestroyVm {
+    type Argument = DyingVm;
+    const FUNCTION: &'static CStr = c"kvm_arch_destroy_vm";
+
+    fn site() -> &'static Site {
+        static SITE: Site = Site::new();
+        &SITE
+    }
+
+    fn call(vm: &DyingVm) {
+        Record::forget(vm);
+        ftrace::original::<Self>(vm);
+    }
+}
+
+/// All hooks, in place while this lives. They go in from the bottom up, and out from the top down.
+pub(crate) struct Hooks {
+    /// Last in: only with all others in place may a re-init put anything off. First out: then no
+    /// re-init makes a debt any more...
+    _reset: Redirect<ResetVcpu>,
+    /// ... and those made are paid...
+    _debts: Debts,
+    /// ... before KVM_RUN stops looking.
+    _run: RunEntryHook,
+    _icache: Option<InstructionProbe<OwnIcache>>,
+    _unmap: Redirect<UnmapVm>,
+    _destroy: Redirect<DestroyVm>,
+    _records: Records,
+}
+
+impl Hooks {
+    /// Puts the hooks in. Refusals are logged.
+    pub(crate) fn new(path: ResetPath) -> Result<Self> {
+        let icache = path.icache.as_ref().map(|icache| icache.address);
+        PATH.populate(path);
+
+        let _records = Records::new();
+        let _destroy = Redirect::new()?;
+        let _unmap = Redirect::new()?;
+        let _icache = icache.map(InstructionProbe::new).transpose().inspect_err(|error| {
+            pr_err!("kprobes refuse the ic ialluis of KVM_ARM_VCPU_INIT: {:?}\n", error);
+        })?;
+        let _run = RunEntryHook::new::<Run>()?;
+        let _debts = Debts;
+        let _reset = Redirect::new()?;
+        Ok(Self { _reset, _debts, _run, _icache, _unmap, _destroy, _records })
+    }
+}

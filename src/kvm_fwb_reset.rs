@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an arm64 host does to its caches when a guest resets: seen, and done once.
+//!
+//! Start reading at `protocol.rs`, then `policy.rs`, then `hooks.rs`.
+
+use kernel::prelude::*;
+
+mod counters;
+mod files;
+mod handoff;
+mod hooks;
+mod path;
+mod policy;
+mod protocol;
+#[path = "../rust/mod.rs"]
+mod rust;
+mod vm;
+
+use policy::Policy;
+
+module! {
+    type: KvmFwbReset,
+    name: "kvm_fwb_reset",
+    authors: ["The kvm_fwb_reset developers"],
+    description: "FWB-aware guest reset for KVM on arm64, once per VM, with counters",
+    license: "GPL",
+    params: {
+        policy: u32 {
+            default: 2,
+            description: "0 native, 1 fwb, 2 once (default), 3 unmap",
+        },
+    },
+}
+
+/// The loaded module. Hooks go in before the files that show what they do, and out before them.
+struct KvmFwbReset {
+    _hooks: hooks::Hooks,
+    _files: files::Files,
+}
+
+impl kernel::Module for KvmFwbReset {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let number = value(module_parameters::policy.value());
+        let Some(policy) = Policy::from_number(number.into()) else {
+            pr_err!("policy={number} is unknown: use 0 (native), 1 (fwb), 2 (once) or 3 (unmap)\n");
+            return Err(EINVAL);
+        };
+        hooks::set_policy(policy);
+
+        let _hooks = hooks::Hooks::new(path::ResetPath::find()?)?;
+        Ok(Self { _hooks, _files: files::Files::new() })
+    }
+}
+
+/// Kernels before 7.3 hand out a parameter by reference, later ones by value.
+fn value(parameter: impl core::borrow::Borrow<u32>) -> u32 {
+    *parameter.borrow()
+}
+
+#[cfg(not(all(CONFIG_KVM, CONFIG_KPROBES, CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_SMP)))]
+compile_error!("the kernel needs CONFIG_KVM, CONFIG_KPROBES and CONFIG_DYNAMIC_FTRACE_WITH_ARGS");
+#[cfg(any(CONFIG_CFI, CONFIG_CFI_CLANG))]
+compile_error!("kernels with CONFIG_CFI check indirect calls in a way that redirects do not pass");

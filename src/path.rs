@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this kernel's own KVM_ARM_VCPU_INIT does on this host, read off its code as it is patched now.
+
+use crate::{
+    policy::{Host, Maintenance},
+    rust::{cpu, insn, kvm, symbol::Symbol},
+};
+use kernel::prelude::*;
+
+/// The kernel's path of KVM_ARM_VCPU_INIT.
+pub(crate) struct ResetPath {
+    pub(crate) host: Host,
+    /// The invalidation in it, if there is one, whether or not these CPUs ever get there.
+    pub(crate) icache: Option<Icache>,
+}
+
+/// The `ic ialluis` of the path.
+pub(crate) struct Icache {
+    pub(crate) address: usize,
+    /// Its length, with the `dsb ish` that completes it.
+    pub(crate) bytes: usize,
+}
+
+impl ResetPath {
+    /// Looks at the running kernel. Refuses, and says why in the log, where its path is not one that this
+    /// module knows how to steer.
+    pub(crate) fn find() -> Result<Self> {
+        match kvm::is_initialised() {
+            Ok(true) => (),
+            Ok(false) => {
+                pr_err!("KVM is not initialised on this host: boot the kernel at EL2, without kvm-arm.mode=none\n");
+                return Err(ENODEV);
+            }
+            Err(error) => {
+                pr_err!("this kernel has no KVM for arm64 built in: nothing to hook\n");
+                return Err(error);
+            }
+        }
+
+        let unmap = find(c"stage2_unmap_vm")?;
+        let reset = find(c"kvm_reset_vcpu")?;
+        let ioctl = find(c"kvm_arch_vcpu_ioctl")?;
+        // Usually inlined into the ioctl; as a function of its own it is called from there.
+        let init = insn::calls(ioctl.code(), ioctl.address())
+            .find(|&(_, to)| Symbol::is_named(to, "kvm_arch_vcpu_ioctl_vcpu_init"))
+            .and_then(|(_, to)| Symbol::containing(to));
+
+        let mut found = Found::default();
+        for function in [Some(ioctl), init].into_iter().flatten() {
+            found.scan(function, unmap.address(), reset.address())?;
+        }
+        if found.unmaps != 1 || found.icaches > 1 {
+            pr_err!(
+                "this kernel's KVM_ARM_VCPU_INIT calls stage2_unmap_vm {} times and has {} ic ialluis, where 1 and at most 1 are known: not supported\n",
+                found.unmaps,
+                found.icaches
+            );
+            return Err(EOPNOTSUPP);
+        }
+
+        let native = match (found.unmap_reached, found.icache_reached) {
+            (false, false) => Maintenance::None,
+            (false, true) => Maintenance::Icache,
+            (true, false) => Maintenance::Unmap,
+            (true, true) => {
+                pr_err!("cannot tell whether this kernel's KVM_ARM_VCPU_INIT unmaps or invalidates on this CPU: not supported\n");
+                return Err(EOPNOTSUPP);
+            }
+        };
+        Ok(Self {
+            host: Host { fwb: cpu::has_fwb(), dic: cpu::has_dic(), native },
+            icache: found.icache,
+        })
+    }
+
+    /// Whether the probe on the invalidation, if one is needed, is in the kernel's text now: kprobes can
+    /// be disarmed globally at any time, and then nothing tells.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.icache.as_ref().map_or(true, |icache| {
+            // SAFETY: An instruction of `kvm_arch_vcpu_ioctl`.
+            unsafe { Symbol::word(icache.address) != insn::IC_IALLUIS }
+        })
+    }
+}
+
+fn find(name: &'static CStr) -> Result<Symbol> {
+    Symbol::find(name).inspect_err(|_| {
+        pr_err!("this kernel has no function {:?}: nothing to hook\n", name);
+    })
+}
+
+/// What the path's functions hold.
+#[derive(Default)]
+struct Found {
+    unmaps: usize,
+    unmap_reached: bool,
+    icaches: usize,
+    icache_reached: bool,
+    icache: Option<Icache>,
+}
+
+impl Found {
+    /// Adds what `function` holds, and whether it can be reached: from its entry, and, should a jump table
+    /// hide the way from there, from behind each call of `kvm_reset_vcpu`. Alternatives and static
+    /// branches are patched by now, so what these CPUs never do cannot be reached.
+    fn scan(&mut self, function: Symbol, unmap: usize, reset: usize) -> Result {
+        let code = function.code();
+        let is_unmap = |at: usize| {
+            insn::calls(&code[at..=at], function.address() + at * insn::SIZE).any(|(_, to)| to == unmap)
+        };
+        for (at, &word) in code.iter().enumerate() {
+            if word == insn::IC_IALLUIS {
+                self.icaches += 1;
+                let complete = code.get(at + 1) == Some(&insn::DSB_ISH);
+                self.icache = Some(Icache {
+                    address: function.address() + at * insn::SIZE,
+                    bytes: if complete { 2 } else { 1 } * insn::SIZE,
+                });
+            }
+            self.unmaps += usize::from(is_unmap(at));
+        }
+
+        let behind_reset = insn::calls(code, function.address())
+            .filter(|&(_, to)| to == reset)
+            .map(|(at, _)| at + 1);
+        let mut seen = KVec::from_elem(false, code.len(), GFP_KERNEL)?;
+        insn::reach(code, &mut seen, Iterator::chain(core::iter::once(0), behind_reset), |at, word| {
+            self.icache_reached |= word == insn::IC_IALLUIS;
+            self.unmap_reached |= is_unmap(at);
+        });
+        Ok(())
+    }
+}

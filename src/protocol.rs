@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reset protocol: who must pay for a re-init, and when a vCPU may enter the guest.
+//!
+//! Plain code over the atomics of `crate::rust::atomic`, and nothing else of the kernel: a model checker
+//! on the build host compiles this file as it is.
+//!
+//! Per VM there are two generations. `owed` goes up at each re-init of a vCPU that has run; `paid` is
+//! raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, who raises `paid`
+//! has to invalidate the instruction caches first.
+//!
+//! Two parties meet here without a lock, each with a store, a full barrier, then a load:
+//!
+//! | re-init ([`Reset::begin`])             | KVM_RUN                             |
+//! |----------------------------------------|-------------------------------------|
+//! | opens the gate, raises `owed`          | KVM sets the vCPU's `wants_to_run`  |
+//! | full barrier                           | full barrier                        |
+//! | looks for another vCPU's `wants_to_run`| looks at the gate, then at `owed`   |
+//!
+//! So at least one sees the other. A re-init that sees a runner does at once what the kernel would have
+//! done; a runner that sees the reset pays and ends it ([`Reset::run`]).
+
+use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
+
+/// How many VMs are in reset, host-wide; re-inits may count theirs twice for a moment, never zero times.
+/// KVM_RUN looks no further while this is zero.
+pub(crate) struct Gate(AtomicI32);
+
+impl Gate {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicI32::new(0))
+    }
+
+    /// The word that KVM_RUN's redirect reads.
+    pub(crate) const fn word(&self) -> &AtomicI32 {
+        &self.0
+    }
+
+    fn open(&self) {
+        self.0.fetch_add(1);
+    }
+
+    fn close(&self) {
+        self.0.fetch_add(-1);
+    }
+}
+
+/// Both generations and the debt in one word, so that they change as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct State {
+    owed: u32,
+    paid: u32,
+    debt: bool,
+}
+
+impl State {
+    /// Generations have 31 bits and wrap. They are only compared for equality, and a VM would have to see
+    /// 2^31 re-inits between two KVM_RUNs to be mistaken.
+    const MASK: u32 = u32::MAX >> 1;
+
+    fn unpack(word: u64) -> Self {
+        let generation = |shift: u32| (word >> shift) as u32 & Self::MASK;
+        Self { owed: generation(32), paid: generation(1), debt: word & 1 != 0 }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.owed) << 32 | u64::from(self.paid) << 1 | u64::from(self.debt)
+    }
+
+    fn in_reset(self) -> bool {
+        self.owed != self.paid
+    }
+}
+
+/// Where a VM stands.
+pub(crate) struct Reset {
+    state: AtomicU64,
+    /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0: never.
+    unmapped: AtomicU64,
+}
+
+/// A re-init that is under way.
+pub(crate) struct Begun {
+    before: State,
+    after: State,
+}
+
+impl Begun {
+    /// Whether this is the first since the last KVM_RUN.
+    pub(crate) fn is_first(&self) -> bool {
+        !self.before.in_reset()
+    }
+
+    /// Whether the VM was free of debt before.
+    pub(crate) fn is_new_debt(&self) -> bool {
+        self.after.debt && !self.before.debt
+    }
+
+    /// What tells the VM's current stay outside the guest from others.
+    pub(crate) fn stay(&self) -> Stay {
+        Stay(self.before.paid)
+    }
+}
+
+/// A time in which no vCPU of the VM entered KVM_RUN after it was seen to be in reset.
+#[derive(Clone, Copy)]
+pub(crate) struct Stay(pub(crate) u32);
+
+impl Reset {
+    pub(crate) const fn new() -> Self {
+        Self { state: AtomicU64::new(0), unmapped: AtomicU64::new(0) }
+    }
+
+    /// Replaces the state by what `change` makes of it, fully ordered. Returns both.
+    fn update(&self, mut change: impl FnMut(State) -> State) -> (State, State) {
+        let mut word = self.state.load();
+        loop {
+            let before = State::unpack(word);
+            let after = change(before);
+            match self.state.compare_exchange(word, after.pack()) {
+                Ok(()) => return (before, after),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Publishes a re-init, which leaves a debt if `debt`. The caller then looks for running vCPUs.
+    pub(crate) fn begin(&self, gate: &Gate, debt: bool) -> Begun {
+        // The gate goes first: once the re-init shows in the state, nobody may find the gate closed. A
+        // re-init that joins a reset must not rely on the first one's having got as far as its own gate.
+        gate.open();
+        let (before, after) = self.update(|state| State {
+            owed: state.owed.wrapping_add(1) & State::MASK,
+            debt: state.debt || debt,
+            ..state
+        });
+        if before.in_reset() {
+            gate.close();
+        }
+        full_barrier();
+        Begun { before, after }
+    }
+
+    /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init that
+    /// found it better to invalidate at once. Returns whether the VM is free of debt now.
+    pub(crate) fn forgive(&self, begun: &Begun) -> bool {
+        begun.is_new_debt()
+            && self
+                .state
+                .compare_exchange(begun.after.pack(), State { debt: false, ..begun.after }.pack())
+                .is_ok()
+    }
+
+    /// A vCPU is about to enter the guest: ends the reset, if there is one, after calling `pay` if there
+    /// is a debt. On return `paid` covers every re-init that happened before. Returns whether the VM went
+    /// from owing to owing nothing.
+    ///
+    /// Without a lock two vCPUs may both pay; neither enters before a payment is complete.
+    pub(crate) fn run(&self, gate: &Gate, pay: impl FnOnce()) -> bool {
+        let seen = State::unpack(self.state.load());
+        if !seen.in_reset() {
+            return false;
+        }
+        if seen.debt {
+            pay();
+        }
+        let (before, after) = self.update(|state| {
+            // Another re-init may have come since, or another runner gone farther: keep what is nearer to
+            // `owed`. Whether a debt is only the newcomer's cannot be told, so it stays.
+            let behind = |paid: u32| state.owed.wrapping_sub(paid) & State::MASK;
+            let paid = if behind(seen.owed) < behind(state.paid) { seen.owed } else { state.paid };
+            State { paid, debt: state.debt && paid != state.owed, ..state }
+        });
+        if before.in_reset() && !after.in_reset() {
+            gate.close();
+        }
+        before.debt && !after.debt
+    }
+
+    /// Whether the VM owes an invalidation.
+    pub(crate) fn is_indebted(&self) -> bool {
+        State::unpack(self.state.load()).debt
+    }
+
+    /// Notes that all RAM was unmapped during `stay`, by a re-init that saw no other vCPU running.
+    pub(crate) fn set_unmapped(&self, stay: Stay) {
+        self.unmapped.store(u64::from(stay.0) + 1);
+    }
+
+    /// Whether an unmap made during `stay` still serves: no vCPU has entered KVM_RUN since, so nothing
+    /// was mapped again.
+    pub(crate) fn is_unmapped(&self, stay: Stay) -> bool {
+        self.unmapped.load() == u64::from(stay.0) + 1
+    }
+}
