@@ -159,7 +159,7 @@ struct Vm {
     listed: bool,
     /// Re-initialised since the last KVM_RUN.
     in_reset: bool,
-    /// All RAM unmapped since the last KVM_RUN.
+    /// All RAM unmapped under `once` since the last KVM_RUN.
     unmapped: bool,
     /// An invalidation is due before the next KVM_RUN.
     owed: bool,
@@ -322,7 +322,8 @@ impl Vm {
             // Without S2FWB data may be stale too: only an unmap will do.
             Policy::Once if !host.fwb && self.unmapped && !busy => add.stage2_unmap_elide = 1,
             _ if !host.fwb || policy == Policy::Unmap => {
-                self.unmapped = true;
+                // A vCPU that runs may have mapped pages again by now.
+                self.unmapped |= policy == Policy::Once && !busy;
                 add.stage2_unmap = 1;
                 if armed {
                     add.icache_elide = native_icache;

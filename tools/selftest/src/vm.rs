@@ -3,7 +3,7 @@
 //! the module may count is told to the model.
 
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Barrier, Mutex, MutexGuard};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -162,23 +162,18 @@ impl Vm {
         &mut self,
         work: impl FnOnce(&mut [Vcpu], &mut Code) -> Result<T>,
     ) -> Result<T> {
-        let (memory, code) = (self.code.memory.clone(), &mut self.code);
+        let code = &mut self.code;
         let (spinner, others) = self.vcpus.split_first_mut().context("a VM without vCPUs")?;
-        let page = guest::data(spinner.index);
-        memory.write(page, &[0; 8])?;
-        spinner.start(Routine::Spin, &[page])?;
-        thread::scope(|scope| {
-            let runner = scope.spawn(|| spinner.run());
-            while memory.word(page + guest::HEARTBEAT)? == 0 && !runner.is_finished() {
-                thread::yield_now();
-            }
+        let (memory, flag) = (spinner.memory.clone(), guest::data(spinner.index));
+        let (exit, result) = spinner.spin(|_| {
             let result = work(others, code);
-            memory.write(page, &1u32.to_le_bytes())?;
-            match join(runner)? {
-                Exit::Value(_) => result,
-                exit => bail!("vCPU 0 should have spun, but left with {exit:?}"),
-            }
-        })
+            memory.write(flag, &1u32.to_le_bytes())?;
+            Ok(result)
+        })?;
+        match exit {
+            Exit::Value(_) => result,
+            exit => bail!("vCPU 0 should have spun, but left with {exit:?}"),
+        }
     }
 }
 
@@ -304,31 +299,42 @@ impl Vcpu {
 
     /// Lets the vCPU spin, and a signal end its KVM_RUN.
     pub fn interrupt(&mut self) -> Result<()> {
-        let page = guest::data(self.index);
-        let memory = self.memory.clone();
-        memory.write(page, &[0; 8])?;
-        self.start(Routine::Spin, &[page])?;
-        let exit = thread::scope(|scope| {
-            // SAFETY: Takes nothing and cannot fail.
-            let (send, receive) = std::sync::mpsc::channel();
-            let runner = scope.spawn(move || {
-                // SAFETY: Takes nothing and cannot fail.
-                let _ = send.send(unsafe { libc::pthread_self() });
-                self.run()
-            });
-            let thread = receive.recv()?;
-            while memory.word(page + guest::HEARTBEAT)? == 0 && !runner.is_finished() {
-                thread::yield_now();
-            }
+        extern "C" fn nothing(_: libc::c_int) {}
+        let handler: extern "C" fn(libc::c_int) = nothing;
+        // SAFETY: The handler touches nothing.
+        unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+        let (exit, ()) = self.spin(|thread| {
             // SAFETY: The thread has not been joined yet.
             unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
-            join(runner)
+            Ok(())
         })?;
         ensure!(
             exit == Exit::Error(libc::EINTR),
             "a signal: want EINTR, got {exit:?}"
         );
         Ok(())
+    }
+
+    /// Spins in a thread of its own. `work` is told the thread, and has to end its KVM_RUN.
+    fn spin<T>(&mut self, work: impl FnOnce(libc::pthread_t) -> Result<T>) -> Result<(Exit, T)> {
+        let page = guest::data(self.index);
+        let memory = self.memory.clone();
+        memory.write(page, &[0; 8])?;
+        self.start(Routine::Spin, &[page])?;
+        thread::scope(|scope| {
+            let (send, receive) = mpsc::channel();
+            let runner = scope.spawn(move || {
+                // SAFETY: Takes nothing and cannot fail.
+                send.send(unsafe { libc::pthread_self() })?;
+                self.run()
+            });
+            let thread = receive.recv()?;
+            while memory.word(page + guest::HEARTBEAT)? == 0 && !runner.is_finished() {
+                thread::yield_now();
+            }
+            let result = work(thread)?;
+            Ok((join(runner)?, result))
+        })
     }
 }
 
