@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # what is set here is used by those who source it
 # What every script here shares. Sourced, never run.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -29,7 +29,7 @@ locked() {
 logged() {
 	local log=$logs/$1.log
 	shift
-	"$@" >"$log" 2>&1 </dev/null {lock_fd}>&- && return
+	"$@" >"$log" 2>&1 </dev/null && return
 	tail -n 20 "$log" >&2
 	die "failed: $1; the whole output is in $log"
 }
@@ -37,3 +37,29 @@ logged() {
 # fresh DIR: an empty DIR.new to build in. `finish DIR` gives it its name, so that what has the name is whole.
 fresh() { rm -rf "$1.new" && mkdir -p "$1.new"; }
 finish() { rm -rf "$1" && mv "$1.new" "$1"; }
+
+# number NAME VALUE MAX: is a whole number from 1 to MAX, or ends here
+number() {
+	if ! [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || (($2 > $3)); then die "$1=$2 should be a whole number from 1 to $3"; fi
+}
+
+# The CPU models of the lab: what each must turn out to be, or its tests would test something else.
+cpu_models=(cortex-a710 neoverse-n1 'max,pauth-impdef=on' cortex-a57 a64fx)
+cpu_facts() { # CPU: as in the module's `host` file
+	local facts
+	case $1 in
+	cortex-a710) facts='1 0 1 1 icache' ;;
+	neoverse-n1) facts='0 0 1 1 unmap' ;;
+	max,pauth-impdef=on) facts='1 1 1 1 none' ;;
+	cortex-a57) facts='0 0 0 0 unmap' ;;
+	a64fx) facts='0 0 1 1 unmap' ;;
+	*) return ;;
+	esac
+	paste -d ' ' <(printf '%s\n' fwb dic idc vhe native_reset) <(tr ' ' '\n' <<<"$facts")
+}
+known_cpu() {
+	local models
+	models=$("$repo/scripts/in-tree" qemu-system-aarch64 -M virt -cpu help | awk '/^ / { print $1 }')
+	[[ $'\n'$models$'\n' == *$'\n'"${1%%,*}"$'\n'* ]] ||
+		die "CPU=$1 is no model that QEMU knows; the lab's are ${cpu_models[*]}"
+}
