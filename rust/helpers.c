@@ -4,65 +4,82 @@
 #include <linux/err.h>
 #include <linux/module.h>
 #include <linux/sched/task_stack.h>
+#include <linux/srcu.h>
 #include <linux/uaccess.h>
 #include <asm/barrier.h>
 #include <asm/cpufeature.h>
+#include <asm/insn.h>
 #include <asm/syscall.h>
 #include <asm/virt.h>
 
 #include "helpers.h"
 
 /*
- * ftrace calls these at the patched entry of the redirected function, in the caller's context. Changing
- * the instruction pointer makes ftrace return to the replacement, with all arguments as they were.
+ * ftrace calls this at the patched entry of a redirected function, in the caller's context. Changing the
+ * instruction pointer makes ftrace return to the replacement, with all arguments as they were.
+ *
+ * The barrier orders what the caller stored before the call against the load of the gate; whoever opens
+ * the gate has a full barrier between opening it and looking for callers.
  */
-static void notrace redirect_always(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-				    struct ftrace_regs *fregs)
+static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
+				       struct ftrace_regs *fregs)
 {
-	ftrace_regs_set_instruction_pointer(fregs, container_of(ops, struct redirect, ops)->to);
+	const struct redirect *redirect = container_of(ops, struct redirects, ops)->redirects;
+
+	while (redirect->original != ip + AARCH64_INSN_SIZE)
+		redirect++;
+
+	if (redirect->gate) {
+		smp_mb();
+		if (likely(!READ_ONCE(*redirect->gate)))
+			return;
+	}
+	ftrace_regs_set_instruction_pointer(fregs, redirect->to);
 }
 
-/*
- * The same with one load before it. The barrier orders what the caller stored before the call against
- * that load; whoever opens the gate has a full barrier between opening it and looking for callers.
- */
-static void notrace redirect_gated(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-				   struct ftrace_regs *fregs)
+int redirects_register(struct redirects *redirects)
 {
-	struct redirect *redirect = container_of(ops, struct redirect, ops);
+	int i, err = 0;
 
-	smp_mb();
-	if (unlikely(READ_ONCE(*redirect->gate)))
-		ftrace_regs_set_instruction_pointer(fregs, redirect->to);
-}
-
-int redirect_register(struct redirect *redirect, unsigned long function)
-{
-	int err;
-
-	redirect->ops.func = redirect->gate ? redirect_gated : redirect_always;
+	redirects->ops.func = redirects_callback;
 	/*
-	 * IPMODIFY: no other user may redirect this function. PERMANENT: kernel.ftrace_enabled cannot be
-	 * cleared while we rely on it. The callbacks above call nothing, so they need no recursion guard.
+	 * IPMODIFY: no other user may redirect these functions. PERMANENT: kernel.ftrace_enabled cannot be
+	 * cleared while we rely on it. The callback calls nothing, so it needs no recursion guard.
 	 */
-	redirect->ops.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
+	redirects->ops.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
 
-	err = ftrace_set_filter_ip(&redirect->ops, function, 0, 0);
+	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].function; i++)
+		err = ftrace_set_filter_ip(&redirects->ops, redirects->redirects[i].function, 0, 0);
+	if (!err)
+		err = register_ftrace_function(&redirects->ops);
 	if (err)
-		return err;
-
-	err = register_ftrace_function(&redirect->ops);
-	if (err)
-		ftrace_set_filter_ip(&redirect->ops, function, 1, 0);
+		ftrace_free_filter(&redirects->ops);
 	return err;
 }
 
-int redirect_unregister(struct redirect *redirect)
+int redirects_unregister(struct redirects *redirects)
 {
-	int err = unregister_ftrace_function(&redirect->ops);
+	int err = unregister_ftrace_function(&redirects->ops);
 
-	ftrace_free_filter(&redirect->ops);
+	ftrace_free_filter(&redirects->ops);
 	return err;
+}
+
+DEFINE_STATIC_SRCU(in_flight);
+
+int in_flight_enter(void)
+{
+	return srcu_read_lock(&in_flight);
+}
+
+void in_flight_exit(int cookie)
+{
+	srcu_read_unlock(&in_flight, cookie);
+}
+
+void in_flight_wait(void)
+{
+	synchronize_srcu(&in_flight);
 }
 
 void probe_skip(struct pt_regs *regs, unsigned long bytes)

@@ -15,16 +15,30 @@
 
 /*
  * A function of the kernel whose calls go to @to instead, or, where @gate is set, only while *@gate is
- * not zero. Both are constant while registered.
+ * not zero. @original is where the function goes on behind its patched entry.
  */
 struct redirect {
-	struct ftrace_ops ops;
+	unsigned long function;
+	unsigned long original;
 	unsigned long to;
 	const int *gate;
 };
 
-int redirect_register(struct redirect *redirect, unsigned long function);
-int redirect_unregister(struct redirect *redirect);
+enum { MAX_REDIRECTS = 4 };
+
+/* Redirects that come and go as one. Constant while registered; the first is found the fastest. */
+struct redirects {
+	struct ftrace_ops ops;
+	struct redirect redirects[MAX_REDIRECTS];
+};
+
+int redirects_register(struct redirects *redirects);
+int redirects_unregister(struct redirects *redirects);
+
+/* Calls of redirected functions that are in this module, however long they sleep there. */
+int in_flight_enter(void);
+void in_flight_exit(int cookie);
+void in_flight_wait(void);
 
 /* Bytes that sprint_symbol() may write. */
 enum { SYMBOL_TEXT_LEN = KSYM_SYMBOL_LEN };

@@ -16,12 +16,13 @@ pub(crate) struct Symbol {
 impl Symbol {
     /// Finds the function `name`.
     ///
-    /// The kernel tells an address through a probe registered by name: it is registered for a moment, has
-    /// no handler, and so does nothing. [`ENOENT`] where there is no such function.
+    /// The kernel tells an address through a probe registered by name. It is registered disabled, so the
+    /// function is not touched, and only for a moment. [`ENOENT`] where there is no such function.
     pub(crate) fn find(name: &'static CStr) -> Result<Self> {
         // SAFETY: All zeroes is a `struct kprobe` before registration.
         let mut probe = KBox::new(unsafe { core::mem::zeroed::<bindings::kprobe>() }, GFP_KERNEL)?;
         probe.symbol_name = name.as_ptr().cast();
+        probe.flags = bindings::KPROBE_FLAG_DISABLED;
 
         // SAFETY: `probe` stays in its box until it is unregistered below.
         to_result(unsafe { bindings::register_kprobe(&mut *probe) })?;
@@ -32,6 +33,18 @@ impl Symbol {
         // On some configurations a probe by name lands behind the entry's landing pad: ask which function
         // the address is in.
         Self::containing(address).ok_or(ENOENT)
+    }
+
+    /// The same, logging the refusal.
+    pub(crate) fn require(name: &'static CStr) -> Result<Self> {
+        Self::find(name).inspect_err(|_| {
+            pr_err!("this kernel has no function {}: not supported\n", Self::display(name));
+        })
+    }
+
+    /// A function's name, to be printed.
+    pub(crate) fn display(name: &'static CStr) -> &'static str {
+        name.to_str().unwrap_or("?")
     }
 
     /// The function that contains `address`.

@@ -18,34 +18,34 @@ use crate::{
     protocol::Stay,
     rust::{
         atomic::AtomicI32,
-        ftrace::{self, Redirect, Replacement, RunEntry, RunEntryHook, Site},
+        ftrace::{self, Original, Plan, Redirects, Replacement, RunEntry},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
     },
-    vm::{self, count, invalidate, Debts, Record, RecordRef, Records},
+    vm::{self, count, invalidate, Record, RecordRef, Records},
 };
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{Atomic, Relaxed},
+        atomic::{Acquire, Atomic, Release},
         SetOnce,
     },
 };
 
-/// The policy in force, as its number.
-static POLICY: Atomic<u32> = Atomic::new(Policy::Once as u32);
+/// The policy in force, as its number: the kernel's own way until all hooks are in.
+static POLICY: Atomic<u32> = Atomic::new(Policy::Native as u32);
 /// What the hooks know of this host; set before the first is in.
 static PATH: SetOnce<ResetPath> = SetOnce::new();
 static HANDOFF: Handoff<Decision> = Handoff::new();
 
 /// The policy in force.
 pub(crate) fn policy() -> Policy {
-    Policy::from_number(POLICY.load(Relaxed).into()).unwrap_or(Policy::Native)
+    Policy::from_number(POLICY.load(Acquire).into()).unwrap_or(Policy::Native)
 }
 
 /// Switches. Each re-init looks once, so one under way goes by either.
 pub(crate) fn set_policy(policy: Policy) {
-    POLICY.store(policy as u32, Relaxed);
+    POLICY.store(policy as u32, Release);
 }
 
 /// What the hooks know of this host.
@@ -76,9 +76,9 @@ impl Replacement for ResetVcpu {
     type Argument = Vcpu;
     const FUNCTION: &'static CStr = c"kvm_reset_vcpu";
 
-    fn site() -> &'static Site {
-        static SITE: Site = Site::new();
-        &SITE
+    fn original() -> &'static Original {
+        static ORIGINAL: Original = Original::new();
+        &ORIGINAL
     }
 
     fn call(vcpu: &Vcpu) {
@@ -101,6 +101,10 @@ fn vcpu_init(vcpu: &Vcpu) {
 
 /// The same on a vCPU that has run: a guest reset.
 fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath) {
+    // One that this task made before, and the kernel never came to ask for (kprobes were disarmed just
+    // then), must not speak for this re-init.
+    HANDOFF.take();
+
     let host = &path.host;
     let policy = policy();
     // Without its probe the kernel's own invalidation can neither be seen nor left out.
@@ -178,9 +182,9 @@ impl Replacement for UnmapVm {
     type Argument = Vm;
     const FUNCTION: &'static CStr = c"stage2_unmap_vm";
 
-    fn site() -> &'static Site {
-        static SITE: Site = Site::new();
-        &SITE
+    fn original() -> &'static Original {
+        static ORIGINAL: Original = Original::new();
+        &ORIGINAL
     }
 
     fn call(vm: &Vm) {
@@ -244,9 +248,9 @@ impl Replacement for DestroyVm {
     type Argument = DyingVm;
     const FUNCTION: &'static CStr = c"kvm_arch_destroy_vm";
 
-    fn site() -> &'static Site {
-        static SITE: Site = Site::new();
-        &SITE
+    fn original() -> &'static Original {
+        static ORIGINAL: Original = Original::new();
+        &ORIGINAL
     }
 
     fn call(vm: &DyingVm) {
@@ -255,36 +259,45 @@ impl Replacement for DestroyVm {
     }
 }
 
-/// All hooks, in place while this lives. They go in from the bottom up, and out from the top down.
+/// All hooks, in place while this lives.
 pub(crate) struct Hooks {
-    /// Last in: only with all others in place may a re-init put anything off. First out: then no
-    /// re-init makes a debt any more...
-    _reset: Redirect<ResetVcpu>,
-    /// ... and those made are paid...
+    /// Goes first: what is owed is paid while KVM_RUN still looks.
     _debts: Debts,
-    /// ... before KVM_RUN stops looking.
-    _run: RunEntryHook,
+    _redirects: Redirects,
     _icache: Option<InstructionProbe<OwnIcache>>,
-    _unmap: Redirect<UnmapVm>,
-    _destroy: Redirect<DestroyVm>,
     _records: Records,
 }
 
 impl Hooks {
-    /// Puts the hooks in. Refusals are logged.
-    pub(crate) fn new(path: ResetPath) -> Result<Self> {
+    /// Puts the hooks in, and then `policy` in force. Refusals are logged.
+    pub(crate) fn new(path: ResetPath, policy: Policy) -> Result<Self> {
         let icache = path.icache.as_ref().map(|icache| icache.address);
         PATH.populate(path);
 
         let _records = Records::new();
-        let _destroy = Redirect::new()?;
-        let _unmap = Redirect::new()?;
         let _icache = icache.map(InstructionProbe::new).transpose().inspect_err(|error| {
             pr_err!("kprobes refuse the ic ialluis of KVM_ARM_VCPU_INIT: {:?}\n", error);
         })?;
-        let _run = RunEntryHook::new::<Run>()?;
-        let _debts = Debts;
-        let _reset = Redirect::new()?;
-        Ok(Self { _reset, _debts, _run, _icache, _unmap, _destroy, _records })
+        let plan = Plan::new()
+            .run_entry::<Run>()?
+            .replace::<ResetVcpu>()?
+            .replace::<UnmapVm>()?
+            .replace::<DestroyVm>()?;
+        let _redirects = Redirects::new(plan)?;
+
+        // Only with all hooks in place may a re-init put anything off, or leave anything out.
+        set_policy(policy);
+        Ok(Self { _debts: Debts, _redirects, _icache, _records })
+    }
+}
+
+/// Pays on drop what all VMs owe, and sees to it that no more debts are made.
+struct Debts;
+
+impl Drop for Debts {
+    fn drop(&mut self) {
+        set_policy(Policy::Native);
+        ftrace::wait_in_flight();
+        vm::pay_all();
     }
 }

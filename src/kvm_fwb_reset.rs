@@ -46,9 +46,8 @@ impl kernel::Module for KvmFwbReset {
             pr_err!("policy={number} is unknown: use 0 (native), 1 (fwb), 2 (once) or 3 (unmap)\n");
             return Err(EINVAL);
         };
-        hooks::set_policy(policy);
 
-        let _hooks = hooks::Hooks::new(path::ResetPath::find()?)?;
+        let _hooks = hooks::Hooks::new(path::ResetPath::find()?, policy)?;
         Ok(Self { _hooks, _files: files::Files::new() })
     }
 }

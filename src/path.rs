@@ -33,14 +33,14 @@ impl ResetPath {
                 return Err(ENODEV);
             }
             Err(error) => {
-                pr_err!("this kernel has no KVM for arm64 built in: nothing to hook\n");
+                pr_err!("this kernel has no KVM for arm64 built in: not supported\n");
                 return Err(error);
             }
         }
 
-        let unmap = find(c"stage2_unmap_vm")?;
-        let reset = find(c"kvm_reset_vcpu")?;
-        let ioctl = find(c"kvm_arch_vcpu_ioctl")?;
+        let unmap = Symbol::require(c"stage2_unmap_vm")?;
+        let reset = Symbol::require(c"kvm_reset_vcpu")?;
+        let ioctl = Symbol::require(c"kvm_arch_vcpu_ioctl")?;
         // Usually inlined into the ioctl; as a function of its own it is called from there.
         let init = insn::calls(ioctl.code(), ioctl.address())
             .find(|&(_, to)| Symbol::is_named(to, "kvm_arch_vcpu_ioctl_vcpu_init"))
@@ -82,12 +82,6 @@ impl ResetPath {
             unsafe { Symbol::word(icache.address) != insn::IC_IALLUIS }
         })
     }
-}
-
-fn find(name: &'static CStr) -> Result<Symbol> {
-    Symbol::find(name).inspect_err(|_| {
-        pr_err!("this kernel has no function {:?}: nothing to hook\n", name);
-    })
 }
 
 /// What the path's functions hold.

@@ -168,20 +168,16 @@ pub(crate) fn clear() {
     VMS.for_each(|record| record.counters.clear());
 }
 
+/// Pays what all VMs owe.
+pub(crate) fn pay_all() {
+    VMS.for_each(Record::run);
+}
+
 /// All records, while this lives.
 pub(crate) struct Records(#[allow(dead_code)] OpenTable<Record>);
 
 impl Records {
     pub(crate) fn new() -> Self {
         Self(VMS.open())
-    }
-}
-
-/// Pays on drop what all VMs owe. Nobody may be making debts any more; vCPUs may still enter guests.
-pub(crate) struct Debts;
-
-impl Drop for Debts {
-    fn drop(&mut self) {
-        VMS.for_each(Record::run);
     }
 }
