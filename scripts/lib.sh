@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash disable=SC2034 # what is set here is used by those who source it
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is used by those who source it
 # What every script here shares. Sourced, never run.
 set -euo pipefail
 shopt -s inherit_errexit
@@ -62,4 +63,17 @@ known_cpu() {
 	models=$("$repo/scripts/in-tree" qemu-system-aarch64 -M virt -cpu help | awk '/^ / { print $1 }')
 	[[ $'\n'$models$'\n' == *$'\n'"${1%%,*}"$'\n'* ]] ||
 		die "CPU=$1 is no model that QEMU knows; the lab's are ${cpu_models[*]}"
+}
+
+# ktap FILE: "passed failed skipped" of the KTAP in it; what a plan promised and nothing reported has failed
+ktap() {
+	sed 's/\r//g' "$1" | awk '
+		/^1\.\.[0-9]+$/ { plan += substr($0, 4) }
+		/^ok [0-9]+.*# SKIP/ { skipped++; next }
+		/^ok [0-9]+/ { passed++ }
+		/^not ok [0-9]+/ { failed++ }
+		END {
+			lost = plan - passed - failed - skipped
+			print passed + 0, failed + (lost > 0 ? lost : 0), skipped + 0
+		}'
 }
