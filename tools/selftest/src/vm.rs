@@ -59,7 +59,8 @@ pub struct Vcpu {
 impl Vm {
     /// A VM whose vCPUs have been initialised for the first time and would all report.
     pub fn new(kvm: &Kvm, model: &Arc<Mutex<Model>>, vcpus: usize) -> Result<Self> {
-        let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
+        // KVM walks all of the guest's physical address space to destroy it: keep that small.
+        let fd = kvm.create_vm_with_ipa_size(32).context("KVM_CREATE_VM")?;
         let memory = Arc::new(Memory::new(vcpus)?);
         let region = kvm_userspace_memory_region {
             guest_phys_addr: guest::RAM,

@@ -75,7 +75,6 @@ pub fn neighbours(lab: &Lab) -> Result<()> {
 
 /// A policy written while no VM is in reset holds from the next reset on.
 pub fn switch_between_resets(lab: &Lab) -> Result<()> {
-    lab.load(Policy::Native)?;
     let mut vm = lab.vm(4)?;
     vm.report()?;
     for from in Policy::ALL {
@@ -95,7 +94,6 @@ pub fn switch_between_resets(lab: &Lab) -> Result<()> {
 
 /// A VM that is owed an invalidation gets it, whatever the policy becomes before it runs.
 pub fn switch_in_reset(lab: &Lab) -> Result<()> {
-    lab.load(Policy::Once)?;
     let mut vm = lab.vm(4)?;
     vm.report()?;
     for to in Policy::ALL {
@@ -109,4 +107,19 @@ pub fn switch_in_reset(lab: &Lab) -> Result<()> {
         lab.check(&format!("to {}: running", to.name()))?;
     }
     Ok(())
+}
+
+/// `clear` zeroes what was counted. What is owed is still owed.
+pub fn clear_in_reset(lab: &Lab) -> Result<()> {
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    vm.rewrite()?;
+    vm.reset()?;
+    lab.check("in reset")?;
+    lab.clear()?;
+    lab.check("cleared")?;
+    vm.reset()?;
+    lab.check("cleared, the same reset goes on")?;
+    vm.report()?;
+    lab.check("running")
 }

@@ -31,6 +31,7 @@ const ONCE: &[Policy] = &[Policy::Once];
 const BOTH: &[Policy] = &[Policy::Native, Policy::Once];
 const UNLOADED: &[Policy] = &[];
 
+// Loading and unloading take seconds: those who need it come last.
 #[rustfmt::skip]
 pub const TESTS: &[Test] = &[
     Test { name: "first_init", policies: ALL, run: reset::first_init },
@@ -46,8 +47,9 @@ pub const TESTS: &[Test] = &[
     Test { name: "busy", policies: ALL, run: mixed::busy },
     Test { name: "busy_storm", policies: ALL, run: mixed::busy_storm },
     Test { name: "neighbours", policies: ALL, run: mixed::neighbours },
-    Test { name: "switch_between_resets", policies: UNLOADED, run: mixed::switch_between_resets },
-    Test { name: "switch_in_reset", policies: UNLOADED, run: mixed::switch_in_reset },
+    Test { name: "switch_between_resets", policies: ONCE, run: mixed::switch_between_resets },
+    Test { name: "switch_in_reset", policies: ONCE, run: mixed::switch_in_reset },
+    Test { name: "clear_in_reset", policies: ALL, run: mixed::clear_in_reset },
 
     Test { name: "destroyed_in_reset", policies: ALL, run: life::destroyed_in_reset },
     Test { name: "killed", policies: BOTH, run: life::killed },
@@ -55,20 +57,18 @@ pub const TESTS: &[Test] = &[
     Test { name: "many_vcpus", policies: ONCE, run: life::many_vcpus },
     Test { name: "many_vms", policies: ONCE, run: life::many_vms },
 
-    Test { name: "policy_parameter", policies: UNLOADED, run: loading::policy_parameter },
-    Test { name: "load_twice", policies: UNLOADED, run: loading::load_twice },
+    Test { name: "disarmed_after_load", policies: ALL, run: hooks::disarmed_after_load },
+    Test { name: "switch_storm", policies: ONCE, run: storm::switch_storm },
+    Test { name: "kprobe_storm", policies: ONCE, run: storm::kprobe_storm },
+
     Test { name: "policy_file", policies: ONCE, run: loading::policy_file },
-    Test { name: "clear_in_reset", policies: ALL, run: loading::clear_in_reset },
+    Test { name: "load_twice", policies: ONCE, run: loading::load_twice },
+    Test { name: "unload_with_open_file", policies: ONCE, run: loading::unload_with_open_file },
+    Test { name: "policy_parameter", policies: UNLOADED, run: loading::policy_parameter },
     Test { name: "load_while_running", policies: UNLOADED, run: loading::load_while_running },
     Test { name: "unload_while_running", policies: UNLOADED, run: loading::unload_while_running },
     Test { name: "unload_in_reset", policies: UNLOADED, run: loading::unload_in_reset },
-    Test { name: "unload_with_open_file", policies: UNLOADED, run: loading::unload_with_open_file },
-
-    Test { name: "disarmed_after_load", policies: ALL, run: hooks::disarmed_after_load },
     Test { name: "disarmed_before_load", policies: UNLOADED, run: hooks::disarmed_before_load },
-
-    Test { name: "switch_storm", policies: ONCE, run: storm::switch_storm },
-    Test { name: "kprobe_storm", policies: ONCE, run: storm::kprobe_storm },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
 ];
 

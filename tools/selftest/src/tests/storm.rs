@@ -12,11 +12,8 @@ use crate::lab::Lab;
 use crate::module;
 use crate::vm::{Vm, join};
 
-/// How often the main thread changes something.
-const CHANGES: usize = 50;
-
 pub fn switch_storm(lab: &Lab) -> Result<()> {
-    storm(lab, |change| {
+    storm(lab, 100, |change| {
         let policy = Policy::ALL[change % 4];
         lab.switch(policy)
     })?;
@@ -24,15 +21,16 @@ pub fn switch_storm(lab: &Lab) -> Result<()> {
 }
 
 pub fn kprobe_storm(lab: &Lab) -> Result<()> {
-    let result = storm(lab, |change| module::arm_kprobes(change % 2 == 1));
+    let result = storm(lab, 100, |change| module::arm_kprobes(change % 2 == 1));
     module::arm_kprobes(true)?;
     result?;
     calm(lab)
 }
 
 pub fn load_storm(lab: &Lab) -> Result<()> {
-    storm(lab, |change| {
-        let policy = Policy::ALL[change % 4] as u8;
+    // Each of these waits for every task on the host.
+    storm(lab, 3, |change| {
+        let policy = Policy::ALL[(change + 2) % 4] as u8;
         module::insert(&format!("policy={policy}")).context("insmod")?;
         module::remove().context("rmmod")
     })?;
@@ -43,7 +41,7 @@ pub fn load_storm(lab: &Lab) -> Result<()> {
 
 /// Makes all the changes while one VM is re-initialised in turn, one in parallel, and one with a vCPU
 /// that runs on.
-fn storm(lab: &Lab, change: impl Fn(usize) -> Result<()>) -> Result<()> {
+fn storm(lab: &Lab, changes: usize, change: impl Fn(usize) -> Result<()>) -> Result<()> {
     let over = AtomicBool::new(false);
     let until_over = |vcpus, round: fn(&mut Vm) -> Result<()>| {
         let mut vm = lab.vm(vcpus)?;
@@ -61,7 +59,7 @@ fn storm(lab: &Lab, change: impl Fn(usize) -> Result<()>) -> Result<()> {
             scope.spawn(move || until_over(2, next_to_one_that_runs)),
         ];
         let mut result = Ok(());
-        for number in 0..CHANGES * lab.reps {
+        for number in 0..changes * lab.reps {
             result = change(number).with_context(|| format!("change {number}"));
             if result.is_err() || threads.iter().any(|thread| thread.is_finished()) {
                 break;

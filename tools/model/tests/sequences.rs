@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reset protocol against a reference that is too simple to be wrong, in sequences of events.
+
+#[allow(dead_code)]
+#[path = "../../../src/protocol.rs"]
+mod protocol;
+
+#[path = "."]
+mod rust {
+    #[path = "atomic/std.rs"]
+    pub mod atomic;
+}
+
+use proptest::prelude::*;
+use protocol::{Begun, Gate, Reset};
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Reinit { debt: bool, forgive: bool },
+    Unmap,
+    Run,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        (any::<bool>(), any::<bool>()).prop_map(|(debt, forgive)| Event::Reinit { debt, forgive }),
+        Just(Event::Unmap),
+        Just(Event::Run),
+    ];
+    prop::collection::vec(event, 0..50)
+}
+
+/// What the protocol says, without concurrency.
+#[derive(Default)]
+struct Reference {
+    in_reset: bool,
+    debt: bool,
+    unmapped: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn follows_the_reference(events in events()) {
+        let (gate, reset) = (Gate::new(), Reset::new());
+        let mut expected = Reference::default();
+        let mut last: Option<Begun> = None;
+
+        for event in events {
+            match event {
+                Event::Reinit { debt, forgive } => {
+                    let begun = reset.begin(&gate, debt);
+                    prop_assert_eq!(begun.is_first(), !expected.in_reset);
+                    prop_assert_eq!(begun.is_new_debt(), debt && !expected.debt);
+                    let forgiven = forgive && reset.forgive(&begun);
+                    prop_assert_eq!(forgiven, forgive && debt && !expected.debt);
+                    expected.debt |= debt && !forgiven;
+                    expected.in_reset = true;
+                    prop_assert_eq!(reset.is_unmapped(begun.stay()), expected.unmapped);
+                    last = Some(begun);
+                }
+                Event::Unmap => {
+                    // Made by a re-init, so only in reset.
+                    if let (true, Some(begun)) = (expected.in_reset, &last) {
+                        reset.set_unmapped(begun.stay());
+                        expected.unmapped = true;
+                    }
+                }
+                Event::Run => {
+                    let mut paid = false;
+                    let settled = reset.run(&gate, || paid = true);
+                    prop_assert_eq!((paid, settled), (expected.debt, expected.debt));
+                    if expected.in_reset {
+                        expected = Reference::default();
+                    }
+                }
+            }
+            prop_assert_eq!(gate.word().load(), i32::from(expected.in_reset));
+            prop_assert_eq!(reset.is_indebted(), expected.debt);
+        }
+    }
+}
