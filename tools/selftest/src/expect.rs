@@ -170,7 +170,7 @@ pub struct Model {
     pub host: Host,
     pub policy: Policy,
     pub loaded: bool,
-    /// Whether kprobes fire. Without them the kernel's own invalidation cannot be left out.
+    /// Whether kprobes fire. Without them the kernel's own invalidation is neither seen nor left out.
     pub armed: bool,
     total: Counters,
     vms: BTreeMap<String, Vm>,
@@ -186,6 +186,11 @@ impl Model {
             total: Counters::default(),
             vms: BTreeMap::new(),
         }
+    }
+
+    /// Whether an invalidation of the kernel's own is out of the module's sight.
+    pub fn is_blind(&self) -> bool {
+        !self.armed && self.host.native_reset == NativeReset::Icache
     }
 
     pub fn load(&mut self, policy: Policy) {
@@ -227,7 +232,8 @@ impl Model {
 
     /// A KVM_ARM_VCPU_INIT that passed validation.
     pub fn init(&mut self, name: &str, vcpu: usize) {
-        let (host, policy, armed) = (self.host, self.policy, self.armed);
+        let (host, policy) = (self.host, self.policy);
+        let blind = self.is_blind();
         let Some(vm) = self.vms.get_mut(name).filter(|_| self.loaded) else {
             return;
         };
@@ -236,7 +242,7 @@ impl Model {
             ..Counters::default()
         };
         if vm.vcpus[vcpu].has_run {
-            add += vm.reset(vcpu, host, policy, armed);
+            add += vm.reset(vcpu, host, policy, blind);
         }
         vm.counters += add;
         self.total += add;
@@ -301,7 +307,7 @@ impl Model {
 }
 
 impl Vm {
-    fn reset(&mut self, vcpu: usize, host: Host, policy: Policy, armed: bool) -> Counters {
+    fn reset(&mut self, vcpu: usize, host: Host, policy: Policy, blind: bool) -> Counters {
         let busy = self
             .vcpus
             .iter()
@@ -325,10 +331,10 @@ impl Vm {
                 // A vCPU that runs may have mapped pages again by now.
                 self.unmapped |= policy == Policy::Once && !busy;
                 add.stage2_unmap = 1;
-                if armed {
-                    add.icache_elide = native_icache;
-                } else {
+                if blind {
                     add.icache_invalidate = native_icache;
+                } else {
+                    add.icache_elide = native_icache;
                 }
             }
             Policy::Native => {
@@ -336,7 +342,7 @@ impl Vm {
                 add.stage2_unmap = native_unmap;
             }
             _ if host.dic => add.stage2_unmap_elide = native_unmap,
-            Policy::Once if armed && !busy => {
+            Policy::Once if !blind && !busy => {
                 self.owed = true;
                 add.icache_elide = native_icache;
                 add.stage2_unmap_elide = native_unmap;
