@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The atomics that the reset protocol is written in. A host-side model checker compiles the protocol
-//! against its own module of this name; both follow the LKMM's reading: read-modify-writes that return a
-//! value are fully ordered.
+//! The atomics that the reset protocol is written in. A host-side model checker compiles the
+//! protocol against its own module of this name; both follow the LKMM's reading: read-modify-writes
+//! that return a value are fully ordered.
 
 use super::bindings;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};

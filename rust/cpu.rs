@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the host's CPUs can do, as the kernel found it for all of them, and the one instruction that this
-//! module issues.
+//! What the host's CPUs can do, as the kernel found it for all of them, and the one instruction
+//! that this module issues.
 
 use super::bindings;
 
@@ -29,8 +29,9 @@ pub(crate) fn has_vhe() -> bool {
     unsafe { bindings::cpu_has_vhe() }
 }
 
-/// Invalidates the instruction caches of all PEs to the point of unification, and waits until it is done
-/// on each: `ic ialluis; dsb ish` (Arm ARM, "IC IALLUIS"). Covers all writes that happened before.
+/// Invalidates the instruction caches of all PEs to the point of unification, and waits until it is
+/// done on each: `ic ialluis; dsb ish` (Arm ARM, "IC IALLUIS"). Covers all writes that happened
+/// before.
 pub(crate) fn invalidate_icache_all() {
     // SAFETY: Cache maintenance loses nothing: instruction caches hold copies only.
     unsafe { bindings::icache_invalidate_all() }

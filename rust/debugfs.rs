@@ -32,7 +32,11 @@ impl View {
     ///
     /// `file` must stay valid until every [`Dir`] with this view in it is removed.
     pub(crate) const unsafe fn new<F: File>(file: *const F) -> Self {
-        Self(bindings::view { show: Some(show::<F>), write: Some(write::<F>), data: file.cast() })
+        Self(bindings::view {
+            show: Some(show::<F>),
+            write: Some(write::<F>),
+            data: file.cast(),
+        })
     }
 
     /// A view of something that is there for good.
@@ -73,12 +77,12 @@ unsafe impl Send for Dir {}
 unsafe impl Sync for Dir {}
 
 impl Dir {
-    /// Makes a directory; in the root of debugfs without a `parent`. As the kernel does throughout, what
-    /// cannot be made (debugfs is off) is left out: see [`Dir::exists`].
+    /// Makes a directory; in the root of debugfs without a `parent`. As the kernel does throughout,
+    /// what cannot be made (debugfs is off) is left out: see [`Dir::exists`].
     pub(crate) fn new(name: &CStr, parent: Option<Parent>) -> Self {
         let parent = parent.map_or(core::ptr::null_mut(), |dir| dir.0);
         // SAFETY: `name` is copied; `parent` is a directory or an error pointer.
-        Self(unsafe { bindings::debugfs_create_dir(name.as_ptr().cast(), parent) })
+        Self(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), parent) })
     }
 
     /// The directory, for others to be made in, which must be dropped before it.
@@ -99,7 +103,7 @@ impl Dir {
     /// `view` must stay valid until this directory is dropped.
     pub(crate) unsafe fn add(&self, name: &CStr, mode: u16, view: *const View) {
         // SAFETY: `name` is copied; `view` by the caller.
-        unsafe { bindings::view_create(name.as_ptr().cast(), mode, self.0, view.cast()) };
+        unsafe { bindings::view_create(name.as_char_ptr(), mode, self.0, view.cast()) };
     }
 
     /// Puts a file into it that is there for good.

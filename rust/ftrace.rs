@@ -43,8 +43,8 @@ pub(crate) trait Replacement {
     /// Where this replacement keeps the way to the function itself.
     fn original() -> &'static Original;
 
-    /// Runs in the caller's context, with what the caller holds. The function itself runs only if this
-    /// calls [`original`].
+    /// Runs in the caller's context, with what the caller holds. The function itself runs only if
+    /// this calls [`original`].
     fn call(argument: &Self::Argument);
 }
 
@@ -62,15 +62,16 @@ impl Original {
 pub(crate) fn original<R: Replacement>(argument: &R::Argument) {
     let original = R::original().0.load(Relaxed);
     if original != 0 {
-        // SAFETY: `original` is where a function of the kernel's text that takes an `R::Argument` goes on
-        // behind its patched entry; `argument` is one.
-        unsafe { bindings::redirect_call_original(argument.as_raw(), original as _) };
+        // SAFETY: `original` is where a function of the kernel's text that takes an `R::Argument`
+        // goes on behind its patched entry; `argument` is one.
+        unsafe { bindings::redirect_call_original(argument.as_raw(), original) };
     }
 }
 
 /// # Safety
 ///
-/// Called by ftrace in place of `R::FUNCTION`, so `argument` is what that takes, valid for the call.
+/// Called by ftrace in place of `R::FUNCTION`, so `argument` is what that takes, valid for the
+/// call.
 unsafe extern "C" fn replace<R: Replacement>(argument: *mut c_void) {
     in_flight(|| {
         // SAFETY: By this function's requirements.
@@ -80,11 +81,12 @@ unsafe extern "C" fn replace<R: Replacement>(argument: *mut c_void) {
 
 /// Work to be done when a vCPU enters `kvm_arch_vcpu_ioctl_run`, before it does anything else.
 pub(crate) trait RunEntry {
-    /// While this is zero no handler is wanted, and an entry costs one load. Opening it must be followed
-    /// by a full barrier before looking for vCPUs that have entered.
+    /// While this is zero no handler is wanted, and an entry costs one load. Opening it must be
+    /// followed by a full barrier before looking for vCPUs that have entered.
     fn gate() -> &'static AtomicI32;
 
-    /// May sleep. The vCPU's mutex is held; `wants_to_run` is set unless the guest will not be entered.
+    /// May sleep. The vCPU's mutex is held; `wants_to_run` is set unless the guest will not be
+    /// entered.
     fn enter(vcpu: &Vcpu);
 }
 
@@ -114,7 +116,8 @@ impl Plan {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         // SAFETY: All zeroes is a `struct redirects` before registration.
-        Self { raw: unsafe { core::mem::zeroed() }, count: 0 }
+        let raw = unsafe { core::mem::zeroed() };
+        Self { raw, count: 0 }
     }
 
     /// Adds: calls of `R::FUNCTION` go to `R::call`. Refusals are logged.
@@ -125,15 +128,15 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Adds: calls of `kvm_arch_vcpu_ioctl_run` go by a trampoline to `H::enter` first, while the gate is
-    /// open. The trampoline leaves nothing on the stack, so that a vCPU may stay in the guest as long as
-    /// it likes. One module can have one. Refusals are logged.
+    /// Adds: calls of `kvm_arch_vcpu_ioctl_run` go by a trampoline to `H::enter` first, while the
+    /// gate is open. The trampoline leaves nothing on the stack, so that a vCPU may stay in the
+    /// guest as long as it likes. One module can have one. Refusals are logged.
     pub(crate) fn run_entry<H: RunEntry>(self) -> Result<Self> {
         let to = (&raw const bindings::run_entry_trampoline) as usize;
         let (plan, original) = self.add(c"kvm_arch_vcpu_ioctl_run", to, Some(H::gate()))?;
         RUN_ENTRY.store(H::enter as fn(&Vcpu) as usize, Relaxed);
         // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
-        unsafe { (&raw mut bindings::run_entry_original).write(original as _) };
+        unsafe { (&raw mut bindings::run_entry_original).write(original) };
         Ok(plan)
     }
 
@@ -145,14 +148,17 @@ impl Plan {
     ) -> Result<(Self, usize)> {
         let function = Symbol::require(name)?;
         let Some(entry) = insn::patched_entry(function.code()) else {
-            pr_err!("ftrace cannot patch the entry of {}: not supported\n", Symbol::display(name));
+            pr_err!(
+                "ftrace cannot patch the entry of {}: not supported\n",
+                Symbol::display(name)
+            );
             return Err(EOPNOTSUPP);
         };
         let original = function.address() + entry;
         *self.raw.redirects.get_mut(self.count).ok_or(ENOSPC)? = bindings::redirect {
-            function: function.address() as _,
-            original: original as _,
-            to: to as _,
+            function: function.address(),
+            original,
+            to,
             gate: gate.map_or(core::ptr::null(), AtomicI32::as_ptr),
         };
         self.count += 1;
@@ -160,15 +166,16 @@ impl Plan {
     }
 }
 
-/// Redirects that are in place while this lives. ftrace patches one function after the other: until this
-/// is made, and while it is dropped, some may be redirected and some not.
+/// Redirects that are in place while this lives. ftrace patches one function after the other: until
+/// this is made, and while it is dropped, some may be redirected and some not.
 ///
 /// # Invariants
 ///
 /// Registered with ftrace.
 pub(crate) struct Redirects(KBox<Opaque<bindings::redirects>>);
 
-// SAFETY: ftrace does its own locking; between registration and drop nothing here touches the value.
+// SAFETY: ftrace does its own locking; between registration and drop nothing here touches the
+// value.
 unsafe impl Send for Redirects {}
 // SAFETY: As above.
 unsafe impl Sync for Redirects {}
@@ -177,11 +184,11 @@ impl Redirects {
     /// Puts `plan` into effect. Refusals are logged.
     pub(crate) fn new(plan: Plan) -> Result<Self> {
         let raw = KBox::new(Opaque::new(plan.raw), GFP_KERNEL)?;
-        // SAFETY: `raw` is boxed and lives until `drop` unregisters it; `plan` has led each function to
-        // code that takes its calls, under gates that are static.
+        // SAFETY: `raw` is boxed and lives until `drop` unregisters it; `plan` has led each
+        // function to code that takes its calls, under gates that are static.
         to_result(unsafe { bindings::redirects_register(raw.get()) }).inspect_err(|&error| {
             if error == EBUSY {
-                pr_err!("another user (a livepatch, a second copy of this module) has redirected a function of KVM's that is needed here, or kernel.ftrace_enabled is 0: undo that first\n");
+                pr_err!("KVM's functions are redirected already (by a livepatch? a second copy of this module?), or kernel.ftrace_enabled is 0: undo that first\n");
             } else {
                 pr_err!("ftrace refuses to redirect KVM's functions: {:?}\n", error);
             }
@@ -198,8 +205,8 @@ impl Drop for Redirects {
         if error != 0 {
             pr_err!("ftrace does not let go of KVM's functions: {}\n", error);
         }
-        // ftrace has waited for every task to pass a voluntary context switch, so whoever was sent here
-        // has entered by now. Handlers may sleep: wait for them to leave.
+        // ftrace has waited for every task to pass a voluntary context switch, so whoever was sent
+        // here has entered by now. Handlers may sleep: wait for them to leave.
         wait_in_flight();
         // Who has left still has some instructions of this module before it, but none that sleeps.
         // SAFETY: Called from process context, where sleeping is allowed.

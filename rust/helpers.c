@@ -15,14 +15,15 @@
 #include "helpers.h"
 
 /*
- * ftrace calls this at the patched entry of a redirected function, in the caller's context. Changing the
- * instruction pointer makes ftrace return to the replacement, with all arguments as they were.
+ * ftrace calls this at the patched entry of a redirected function, in the caller's context.
+ * Changing the instruction pointer makes ftrace return to the replacement, with all arguments as
+ * they were.
  *
- * The barrier orders what the caller stored before the call against the load of the gate; whoever opens
- * the gate has a full barrier between opening it and looking for callers.
+ * The barrier orders what the caller stored before the call against the load of the gate; whoever
+ * opens the gate has a full barrier between opening it and looking for callers.
  */
-static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-				       struct ftrace_regs *fregs)
+static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip,
+				       struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
 	const struct redirect *redirect = container_of(ops, struct redirects, ops)->redirects;
 
@@ -43,8 +44,9 @@ int redirects_register(struct redirects *redirects)
 
 	redirects->ops.func = redirects_callback;
 	/*
-	 * IPMODIFY: no other user may redirect these functions. PERMANENT: kernel.ftrace_enabled cannot be
-	 * cleared while we rely on it. The callback calls nothing, so it needs no recursion guard.
+	 * IPMODIFY: no other user may redirect these functions. PERMANENT: kernel.ftrace_enabled
+	 * cannot be cleared while we rely on it. The callback calls nothing, so it needs no
+	 * recursion guard.
 	 */
 	redirects->ops.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
 
@@ -108,9 +110,9 @@ bool cpu_has_vhe(void)
 }
 
 /*
- * Arm ARM (DDI 0487) B2.7.4 and the pseudocode of IC IALLUIS: it acts on every PE of the inner shareable
- * domain, and is complete after a DSB by the PE that issued it. The first DSB puts it after the writes
- * that this PE has observed.
+ * Arm ARM (DDI 0487) B2.7.4 and the pseudocode of IC IALLUIS: it acts on every PE of the inner
+ * shareable domain, and is complete after a DSB by the PE that issued it. The first DSB puts it
+ * after the writes that this PE has observed.
  */
 void icache_invalidate_all(void)
 {
@@ -131,10 +133,10 @@ bool kvm_initialised(unsigned long is_kvm_arm_initialised)
 }
 
 /*
- * Whether the current task entered the kernel by ioctl(KVM_ARM_VCPU_INIT). The registers that user space
- * entered with stay as they were until it returns; a tracer may change them only before the call starts
- * or after it ends. There is no other way in: KVM has no compat ioctls on arm64, and ioctls on vCPUs need
- * the VM's mm.
+ * Whether the current task entered the kernel by ioctl(KVM_ARM_VCPU_INIT). The registers that user
+ * space entered with stay as they were until it returns; a tracer may change them only before the
+ * call starts or after it ends. There is no other way in: KVM has no compat ioctls on arm64, and
+ * ioctls on vCPUs need the VM's mm.
  */
 bool current_in_vcpu_init(void)
 {
@@ -157,7 +159,7 @@ bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu)
 
 const char *vm_debugfs_name(struct kvm *kvm)
 {
-	/* Set once when the VM is made, never renamed; an error pointer where debugfs had no room for it. */
+	/* Set once when the VM is made, never renamed; an error pointer where debugfs refused. */
 	return IS_ERR_OR_NULL(kvm->debugfs_dentry) ? NULL : kvm->debugfs_dentry->d_name.name;
 }
 
@@ -224,7 +226,8 @@ static const struct file_operations view_operations = {
 	.release = single_release,
 };
 
-struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir, const struct view *view)
+struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir,
+			   const struct view *view)
 {
 	return debugfs_create_file(name, mode, dir, (void *)view, &view_operations);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What Rust cannot reach by itself: macros, inline functions and static initialisers of the kernel's
- * headers. Nothing here decides anything.
+ * What Rust cannot reach by itself: macros, inline functions and static initialisers of the
+ * kernel's headers. Nothing here decides anything.
  */
 #ifndef HELPERS_H
 #define HELPERS_H
@@ -14,8 +14,8 @@
 #include <linux/xarray.h>
 
 /*
- * A function of the kernel whose calls go to @to instead, or, where @gate is set, only while *@gate is
- * not zero. @original is where the function goes on behind its patched entry.
+ * A function of the kernel whose calls go to @to instead, or, where @gate is set, only while *@gate
+ * is not zero. @original is where the function goes on behind its patched entry.
  */
 struct redirect {
 	unsigned long function;
@@ -88,7 +88,8 @@ struct view {
 	const void *data;
 };
 
-struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir, const struct view *view);
+struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir,
+			   const struct view *view);
 bool dentry_is_error(const struct dentry *dentry);
 
 #endif

@@ -46,9 +46,9 @@ fn successors(insn: u32) -> (Option<isize>, bool) {
     }
 }
 
-/// Calls `visit` once for each instruction of `code` that can be reached from the instructions `starts`,
-/// with its index. `seen` is working memory, as long as `code`, all false. Indirect branches are not
-/// followed.
+/// Calls `visit` once for each instruction of `code` that can be reached from the instructions
+/// `starts`, with its index. `seen` is working memory, as long as `code`, all false. Indirect
+/// branches are not followed.
 pub(crate) fn reach(
     code: &[u32],
     seen: &mut [bool],
@@ -67,8 +67,8 @@ pub(crate) fn reach(
     for start in starts {
         mark(seen, start);
     }
-    // Passes over the code until nothing new is found: no stack to run out of, and few passes, as most
-    // branches go forward.
+    // Passes over the code until nothing new is found: no stack to run out of, and few passes, as
+    // most branches go forward.
     let mut changed = true;
     while changed {
         changed = false;
@@ -90,7 +90,9 @@ pub(crate) fn reach(
 /// The calls in `code`, which lies at `address`: the index of each and what it calls.
 pub(crate) fn calls(code: &[u32], address: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
     code.iter().enumerate().filter_map(move |(at, &insn)| {
-        let target = (at as isize).checked_add(call(insn)?)?.checked_mul(SIZE as isize)?;
+        let target = (at as isize)
+            .checked_add(call(insn)?)?
+            .checked_mul(SIZE as isize)?;
         Some((at, address.checked_add_signed(target)?))
     })
 }
@@ -101,7 +103,9 @@ pub(crate) fn patched_entry(code: &[u32]) -> Option<usize> {
     let pad = usize::from(*code.first()? == BTI_C);
     let is_bl = |insn: u32| call(insn).is_some();
     match *code.get(pad..pad + 2)? {
-        [first, second] if (first == NOP || first == MOV_X9_LR) && (second == NOP || is_bl(second)) => {
+        [first, second]
+            if (first == NOP || first == MOV_X9_LR) && (second == NOP || is_bl(second)) =>
+        {
             Some((pad + 2) * SIZE)
         }
         _ => None,

@@ -16,8 +16,8 @@ pub(crate) enum Step {
 
 /// What is done when control reaches the probed instruction.
 pub(crate) trait Probe {
-    /// Runs in the context of an exception taken at the instruction: it must not sleep, nor take a lock
-    /// that can on PREEMPT_RT.
+    /// Runs in the context of an exception taken at the instruction: it must not sleep, nor take a
+    /// lock that can on PREEMPT_RT.
     fn hit() -> Step;
 }
 
@@ -41,24 +41,30 @@ impl<P: Probe> InstructionProbe<P> {
     pub(crate) fn new(address: usize) -> Result<Self> {
         // SAFETY: All zeroes is a `struct kprobe` before registration.
         let mut kprobe = unsafe { core::mem::zeroed::<bindings::kprobe>() };
-        kprobe.addr = address as _;
+        kprobe.addr = core::ptr::with_exposed_provenance_mut(address);
         kprobe.pre_handler = Some(Self::pre_handler);
         let raw = KBox::new(Opaque::new(kprobe), GFP_KERNEL)?;
         // SAFETY: `raw` is boxed and lives until `drop` unregisters it.
         to_result(unsafe { bindings::register_kprobe(raw.get()) })?;
         // INVARIANT: Registered above.
-        Ok(Self { raw, _probe: PhantomData })
+        Ok(Self {
+            raw,
+            _probe: PhantomData,
+        })
     }
 
     /// # Safety
     ///
     /// Called by kprobes, with the registers at the probed instruction.
-    unsafe extern "C" fn pre_handler(_: *mut bindings::kprobe, regs: *mut bindings::pt_regs) -> i32 {
+    unsafe extern "C" fn pre_handler(
+        _: *mut bindings::kprobe,
+        regs: *mut bindings::pt_regs,
+    ) -> i32 {
         match P::hit() {
             Step::Execute => 0,
             Step::Over(bytes) => {
                 // SAFETY: `regs` are those of the interrupted context, ours to change.
-                unsafe { bindings::probe_skip(regs, bytes as _) };
+                unsafe { bindings::probe_skip(regs, bytes) };
                 // kprobes then goes on from the changed registers.
                 1
             }

@@ -56,8 +56,8 @@ impl Vcpu {
         unsafe { Vm::from_raw((*self.0.get()).kvm.cast()) }
     }
 
-    /// Whether it was ever run, by KVM's own measure: the condition for cache maintenance at re-init. The
-    /// vCPU's mutex must be held for an answer that lasts.
+    /// Whether it was ever run, by KVM's own measure: the condition for cache maintenance at
+    /// re-init. The vCPU's mutex must be held for an answer that lasts.
     pub(crate) fn has_run(&self) -> bool {
         // SAFETY: A plain pointer field, read once.
         !unsafe { (&raw const (*self.0.get()).pid).read_volatile() }.is_null()
@@ -82,7 +82,7 @@ impl Vm {
         // SAFETY: The VM is alive.
         let name = unsafe { bindings::vm_debugfs_name(self.0.get()) };
         // SAFETY: The name of a dentry, which lives as long as the VM and is never renamed.
-        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name.cast()) })
+        (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
     }
 }
 
@@ -90,7 +90,7 @@ impl Vm {
 pub(crate) fn is_initialised() -> Result<bool> {
     let function = Symbol::find(c"is_kvm_arm_initialised")?;
     // SAFETY: The function of that name takes nothing and returns a `bool`.
-    Ok(unsafe { bindings::kvm_initialised(function.address() as _) })
+    Ok(unsafe { bindings::kvm_initialised(function.address()) })
 }
 
 /// Whether the current task is inside `ioctl(KVM_ARM_VCPU_INIT)`.

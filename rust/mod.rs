@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What Rust for Linux lacks for this module: redirected functions, instruction probes, and views of
-//! KVM's types. Each registration is a value, made by registering and dropped by unregistering, and its
-//! drop returns only when no handler of it runs any more. Nothing here knows of resets.
+//! What Rust for Linux lacks for this module: redirected functions, instruction probes, and views
+//! of KVM's types. Each registration is a value, made by registering and dropped by unregistering,
+//! and its drop returns only when no handler of it runs any more. Nothing here knows of resets.
 
 pub(crate) mod atomic;
 mod bindings;

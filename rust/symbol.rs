@@ -16,12 +16,14 @@ pub(crate) struct Symbol {
 impl Symbol {
     /// Finds the function `name`.
     ///
-    /// The kernel tells an address through a probe registered by name. It is registered disabled, so the
-    /// function is not touched, and only for a moment. [`ENOENT`] where there is no such function.
+    /// The kernel tells an address through a probe registered by name. It is registered disabled,
+    /// so the function is not touched, and only for a moment. [`ENOENT`] where there is no such
+    /// function.
     pub(crate) fn find(name: &'static CStr) -> Result<Self> {
         // SAFETY: All zeroes is a `struct kprobe` before registration.
-        let mut probe = KBox::new(unsafe { core::mem::zeroed::<bindings::kprobe>() }, GFP_KERNEL)?;
-        probe.symbol_name = name.as_ptr().cast();
+        let probe = unsafe { core::mem::zeroed::<bindings::kprobe>() };
+        let mut probe = KBox::new(probe, GFP_KERNEL)?;
+        probe.symbol_name = name.as_char_ptr();
         probe.flags = bindings::KPROBE_FLAG_DISABLED;
 
         // SAFETY: `probe` stays in its box until it is unregistered below.
@@ -30,15 +32,18 @@ impl Symbol {
         // SAFETY: Registered above.
         unsafe { bindings::unregister_kprobe(&mut *probe) };
 
-        // On some configurations a probe by name lands behind the entry's landing pad: ask which function
-        // the address is in.
+        // On some configurations a probe by name lands behind the entry's landing pad: ask which
+        // function the address is in.
         Self::containing(address).ok_or(ENOENT)
     }
 
     /// The same, logging the refusal.
     pub(crate) fn require(name: &'static CStr) -> Result<Self> {
         Self::find(name).inspect_err(|_| {
-            pr_err!("this kernel has no function {}: not supported\n", Self::display(name));
+            pr_err!(
+                "this kernel has no function {}: not supported\n",
+                Self::display(name)
+            );
         })
     }
 
@@ -51,7 +56,10 @@ impl Symbol {
     pub(crate) fn containing(address: usize) -> Option<Self> {
         let mut text = [0u8; bindings::SYMBOL_TEXT_LEN as usize];
         let (_, offset, size) = describe(address, &mut text)?;
-        Some(Self { address: address.checked_sub(offset)?, size })
+        Some(Self {
+            address: address.checked_sub(offset)?,
+            size,
+        })
     }
 
     /// Whether the function that contains `address` is called `name`, or is a clone of it that the
@@ -83,8 +91,9 @@ impl Symbol {
 
     /// The function's instructions as they are now, alternatives and static branches patched in.
     pub(crate) fn code(&self) -> &'static [u32] {
-        // SAFETY: kallsyms says that the function is `size` bytes long, so this is kernel text, which is
-        // mapped readable for good. Patching replaces whole aligned words, so a read never tears.
+        // SAFETY: kallsyms says that the function is `size` bytes long, so this is kernel text,
+        // which is mapped readable for good. Patching replaces whole aligned words, so a read never
+        // tears.
         unsafe { core::slice::from_raw_parts(self.address as *const u32, self.size / 4) }
     }
 }
@@ -92,12 +101,16 @@ impl Symbol {
 /// Takes `name+0xoffset/0xsize` apart.
 fn describe(address: usize, text: &mut [u8]) -> Option<(&[u8], usize, usize)> {
     // SAFETY: `text` has the KSYM_SYMBOL_LEN bytes that `sprint_symbol` may fill.
-    let len = unsafe { bindings::sprint_symbol(text.as_mut_ptr().cast(), address as _) };
+    let len = unsafe { bindings::sprint_symbol(text.as_mut_ptr().cast(), address) };
     let text = text.get(..usize::try_from(len).ok()?)?;
     let plus = text.iter().position(|&c| c == b'+')?;
     let slash = text.iter().position(|&c| c == b'/')?;
     let end = text.iter().position(|&c| c == b' ').unwrap_or(text.len());
-    Some((text.get(..plus)?, hex(text.get(plus + 1..slash)?)?, hex(text.get(slash + 1..end)?)?))
+    Some((
+        text.get(..plus)?,
+        hex(text.get(plus + 1..slash)?)?,
+        hex(text.get(slash + 1..end)?)?,
+    ))
 }
 
 fn hex(text: &[u8]) -> Option<usize> {

@@ -8,9 +8,10 @@
 /*
  * void redirect_call_original(void *argument, unsigned long original)
  *
- * Calls a redirected function behind its patched entry, so that the call is not redirected again. RET and
- * not BLR: the address behind the patch site need not be a landing pad for branch target identification.
- * x9 is what the patch site leaves in use: the caller's LR (see ftrace_caller in the kernel).
+ * Calls a redirected function behind its patched entry, so that the call is not redirected again.
+ * RET and not BLR: the address behind the patch site need not be a landing pad for branch target
+ * identification. x9 is what the patch site leaves in use: the caller's LR (see ftrace_caller in
+ * the kernel).
  */
 SYM_FUNC_START(redirect_call_original)
 	stp	x29, x30, [sp, #-16]!
@@ -23,9 +24,9 @@ SYM_FUNC_START(redirect_call_original)
 SYM_FUNC_END(redirect_call_original)
 
 /*
- * Where calls of kvm_arch_vcpu_ioctl_run() go while the gate is open: the handler may sleep, then the
- * original runs in its caller's frame as if it had been called directly. Nothing of this module stays on
- * the stack of a vCPU that runs for hours.
+ * Where calls of kvm_arch_vcpu_ioctl_run() go while the gate is open: the handler may sleep, then
+ * the original runs in its caller's frame as if it had been called directly. Nothing of this module
+ * stays on the stack of a vCPU that runs for hours.
  */
 SYM_CODE_START(run_entry_trampoline)
 	bti	c

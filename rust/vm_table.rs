@@ -13,25 +13,28 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 ///
 /// # Invariants
 ///
-/// Each entry is a `KBox<T>` turned raw, under the address of a VM that is alive, or is being destroyed
-/// and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive.
+/// Each entry is a `KBox<T>` turned raw, under the address of a VM that is alive, or is being
+/// destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive.
 pub(crate) struct VmTable<T> {
     raw: Opaque<bindings::vm_table>,
     _values: PhantomData<T>,
 }
 
-// SAFETY: Look-ups are protected by RCU inside the xarray, changes by the mutex; the values are shared
-// between threads and freed by any of them.
+// SAFETY: Look-ups are protected by RCU inside the xarray, changes by the mutex; the values are
+// shared between threads and freed by any of them.
 unsafe impl<T: Send + Sync> Sync for VmTable<T> {}
 
 impl<T: Send + Sync> VmTable<T> {
     /// An empty table, of no use until [`VmTable::open`].
     pub(crate) const fn new() -> Self {
-        Self { raw: Opaque::zeroed(), _values: PhantomData }
+        Self {
+            raw: Opaque::zeroed(),
+            _values: PhantomData,
+        }
     }
 
-    /// Makes the table usable until the returned value is dropped, which frees all entries. Only one may
-    /// exist at a time, and no use of the table may begin before it or last beyond it.
+    /// Makes the table usable until the returned value is dropped, which frees all entries. Only
+    /// one may exist at a time, and no use of the table may begin before it or last beyond it.
     pub(crate) fn open(&'static self) -> OpenTable<T> {
         // SAFETY: Static memory, not used by anyone yet.
         unsafe { bindings::vm_table_init(self.raw.get()) };
@@ -46,7 +49,8 @@ impl<T: Send + Sync> VmTable<T> {
         unsafe { entry.cast::<T>().as_ref() }
     }
 
-    /// The entry of `vm`, made by `make` if there is none yet. `None` where there is no memory for it.
+    /// The entry of `vm`, made by `make` if there is none yet. `None` where there is no memory for
+    /// it.
     pub(crate) fn get_or_insert<'a>(
         &'a self,
         vm: &'a Vm,
@@ -63,8 +67,8 @@ impl<T: Send + Sync> VmTable<T> {
         let entry = KBox::into_raw(unsafe { Pin::into_inner_unchecked(make().ok()?) });
         // INVARIANT: `vm` is alive, for the caller has a reference to it.
         // SAFETY: The mutex is held; the entry is aligned, as an xarray wants its pointers.
-        let stored = to_result(unsafe { bindings::vm_table_store(self.raw.get(), key(vm), entry.cast()) });
-        match stored {
+        let error = unsafe { bindings::vm_table_store(self.raw.get(), key(vm), entry.cast()) };
+        match to_result(error) {
             // SAFETY: By the type invariant the entry lives as long as `vm` does.
             Ok(()) => Some(unsafe { &*entry }),
             Err(_) => {
@@ -80,12 +84,13 @@ impl<T: Send + Sync> VmTable<T> {
         let _changes = self.lock();
         // SAFETY: The table is initialised.
         let entry = unsafe { bindings::xa_erase(&raw mut (*self.raw.get()).entries, key(vm)) };
-        // SAFETY: Entries are boxes turned raw. It is out of the table, and nobody has a `&Vm` to a dying
-        // VM by which to have found it before.
+        // SAFETY: Entries are boxes turned raw. It is out of the table, and nobody has a `&Vm` to a
+        // dying VM by which to have found it before.
         (!entry.is_null()).then(|| unsafe { Pin::new_unchecked(KBox::from_raw(entry.cast())) })
     }
 
-    /// Calls `visit` with every entry. No VM's entry comes or goes meanwhile, so `visit` must be short.
+    /// Calls `visit` with every entry. No VM's entry comes or goes meanwhile, so `visit` must be
+    /// short.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
         let _changes = self.lock();
         let mut at = 0;
@@ -133,7 +138,8 @@ impl<T> Drop for OpenTable<T> {
             if entry.is_null() {
                 break;
             }
-            // SAFETY: As above; entries are boxes turned raw, each freed once, as it is taken out first.
+            // SAFETY: As above; entries are boxes turned raw, each freed once, as it is taken out
+            // first.
             unsafe {
                 bindings::xa_erase(&raw mut (*self.0.raw.get()).entries, at);
                 drop(KBox::<T>::from_raw(entry.cast()));

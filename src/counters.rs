@@ -26,8 +26,8 @@ counters! {
     VcpuReset => "vcpu_reset",
     /// Runs of `vcpu_reset` of one VM with no KVM_RUN between.
     VmReset => "vm_reset",
-    /// Invalidations of all PEs' instruction caches on account of re-inits, by the kernel or by this
-    /// module.
+    /// Invalidations of all PEs' instruction caches on account of re-inits, by the kernel or by
+    /// this module.
     IcacheInvalidate => "icache_invalidate",
     /// The kernel's own that were left out.
     IcacheElide => "icache_elide",
@@ -61,6 +61,8 @@ impl Counters {
 
     /// Names and values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Counter::ALL.iter().map(|&(counter, name)| (name, self.0[counter as usize].load()))
+        Counter::ALL
+            .iter()
+            .map(|&(counter, name)| (name, self.0[counter as usize].load()))
     }
 }

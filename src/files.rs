@@ -125,7 +125,10 @@ impl Files {
         root.add_static(c"host", 0o444, &HOST);
         root.add_static(c"stats", 0o444, &STATS);
         root.add_static(c"clear", 0o200, &CLEAR);
-        Self { _vms: vms, _root: root }
+        Self {
+            _vms: vms,
+            _root: root,
+        }
     }
 }
 
@@ -148,6 +151,9 @@ impl VmFiles {
         let dir = Dir::new(vm.debugfs_name()?, Some(*VMS.as_ref()?));
         // SAFETY: Dropped after the directory.
         unsafe { dir.add(c"stats", 0o444, &*stats) };
-        Some(Self { _dir: dir, _stats: stats })
+        Some(Self {
+            _dir: dir,
+            _stats: stats,
+        })
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a re-init decided, handed by its task to the kernel's own maintenance a few instructions later.
+//! What a re-init decided, handed by its task to the kernel's own maintenance a few instructions
+//! later.
 //!
 //! The decision is made where `kvm_reset_vcpu` is called; the kernel's `ic ialluis` or call of
-//! `stage2_unmap_vm` follows in the same ioctl, where the vCPU cannot be told. So decisions travel with
-//! the task. What the kernel does is left out only if *this* re-init said so: a re-init that began before
-//! the hooks, or under another policy, says nothing and gets the kernel's own way.
+//! `stage2_unmap_vm` follows in the same ioctl, where the vCPU cannot be told. So decisions travel
+//! with the task. What the kernel does is left out only if *this* re-init said so: a re-init that
+//! began before the hooks, or under another policy, says nothing and gets the kernel's own way.
 
 use core::{cell::UnsafeCell, ptr};
 use kernel::{
@@ -13,8 +14,8 @@ use kernel::{
     task::Task,
 };
 
-/// Tasks between the two places at once are few; a VMM that re-inits all vCPUs from threads of their own
-/// makes them as many as it has vCPUs.
+/// Tasks between the two places at once are few; a VMM that re-inits all vCPUs from threads of
+/// their own makes them as many as it has vCPUs.
 const SLOTS: usize = 1024;
 /// How many slots a task may use. With none of them free the re-init goes the kernel's own way.
 const WINDOW: usize = 32;
@@ -38,7 +39,12 @@ unsafe impl<T: Send> Sync for Handoff<T> {}
 impl<T: Copy> Handoff<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            slots: [const { Slot { task: Atomic::new(0), decision: UnsafeCell::new(None) } }; SLOTS],
+            slots: [const {
+                Slot {
+                    task: Atomic::new(0),
+                    decision: UnsafeCell::new(None),
+                }
+            }; SLOTS],
         }
     }
 
@@ -52,13 +58,14 @@ impl<T: Copy> Handoff<T> {
         decision
     }
 
-    /// Sets the current task's decision, in place of one that was not taken. Returns whether there was
-    /// room for it.
+    /// Sets the current task's decision, in place of one that was not taken. Returns whether there
+    /// was room for it.
     pub(crate) fn put(&self, decision: T) -> bool {
         let task = current();
         let claimed = || {
-            self.window(task)
-                .find(|slot| slot.task.load(Relaxed) == 0 && slot.task.cmpxchg(0, task, Full).is_ok())
+            self.window(task).find(|slot| {
+                slot.task.load(Relaxed) == 0 && slot.task.cmpxchg(0, task, Full).is_ok()
+            })
         };
         let Some(slot) = self.find(task).map(|(slot, _)| slot).or_else(claimed) else {
             return false;
@@ -69,7 +76,9 @@ impl<T: Copy> Handoff<T> {
     }
 
     fn find(&self, task: usize) -> Option<(&Slot<T>, usize)> {
-        self.window(task).find(|slot| slot.task.load(Relaxed) == task).map(|slot| (slot, task))
+        self.window(task)
+            .find(|slot| slot.task.load(Relaxed) == task)
+            .map(|slot| (slot, task))
     }
 
     /// The slots that `task` may use, likeliest first.

@@ -69,6 +69,18 @@ enum Own {
     Once(Stay),
 }
 
+/// What the current task has decided in this re-init, for the kernel's own maintenance in it to ask.
+fn decided<'a>() -> (Own, Option<&'a Record>) {
+    match HANDOFF.take() {
+        Some(Decision { record, own }) => {
+            // SAFETY: Every re-init drops what this task decided in others. So it was in this one,
+            // and the vCPU it is made on keeps the VM alive.
+            (own, record.map(|record| unsafe { record.get() }))
+        }
+        None => (Own::Keep, None),
+    }
+}
+
 /// `kvm_reset_vcpu`: the one call of a function's that every KVM_ARM_VCPU_INIT makes.
 struct ResetVcpu;
 
@@ -101,8 +113,8 @@ fn vcpu_init(vcpu: &Vcpu) {
 
 /// The same on a vCPU that has run: a guest reset.
 fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath) {
-    // One that this task made before, and the kernel never came to ask for (kprobes were disarmed just
-    // then), must not speak for this re-init.
+    // One that this task made before, and the kernel never came to ask for (kprobes were disarmed
+    // just then), must not speak for this re-init.
     HANDOFF.take();
 
     let host = &path.host;
@@ -140,11 +152,15 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath) {
     let own = apply(remedy, vcpu.vm(), stay, host);
     if host.native != Maintenance::None && !unseen {
         // Where there is no room the kernel goes its own way, on top of what was done here.
-        HANDOFF.put(Decision { record: record.map(RecordRef::new), own });
+        HANDOFF.put(Decision {
+            record: record.map(RecordRef::new),
+            own,
+        });
     }
 }
 
-/// Does what `remedy` asks for and the kernel will not do by itself. Returns what becomes of what it will.
+/// Does what `remedy` asks for and the kernel will not do by itself. Returns what becomes of what
+/// it will.
 fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Stay)>, host: &Host) -> Own {
     let record = stay.map(|(record, _)| record);
     match remedy {
@@ -188,15 +204,12 @@ impl Replacement for UnmapVm {
     }
 
     fn call(vm: &Vm) {
-        let decision = HANDOFF.take();
-        // SAFETY: Made by this task in the same ioctl on a vCPU of `vm`.
-        let record = decision.and_then(|decision| decision.record).map(|r| unsafe { r.get() });
-        match (decision.map(|decision| decision.own), record) {
-            (Some(Own::Elide), _) => count(record, Counter::Stage2UnmapElide),
-            (Some(Own::Once(stay)), Some(record)) => {
+        match decided() {
+            (Own::Elide, record) => count(record, Counter::Stage2UnmapElide),
+            (Own::Once(stay), Some(record)) => {
                 record.unmap_once(stay, || unmap(vm, Some(record)));
             }
-            _ => unmap(vm, record),
+            (_, record) => unmap(vm, record),
         }
     }
 }
@@ -206,15 +219,12 @@ struct OwnIcache;
 
 impl Probe for OwnIcache {
     fn hit() -> Step {
-        let decision = HANDOFF.take();
-        // SAFETY: Made by this task in the same ioctl, so its vCPU keeps the VM alive.
-        let record = decision.and_then(|decision| decision.record).map(|r| unsafe { r.get() });
-        match (decision.map(|decision| decision.own), path().and_then(|path| path.icache.as_ref())) {
-            (Some(Own::Elide), Some(icache)) => {
+        match (decided(), path().and_then(|path| path.icache.as_ref())) {
+            ((Own::Elide, record), Some(icache)) => {
                 count(record, Counter::IcacheElide);
                 Step::Over(icache.bytes)
             }
-            _ => {
+            ((_, record), _) => {
                 count(record, Counter::IcacheInvalidate);
                 Step::Execute
             }
@@ -231,8 +241,8 @@ impl RunEntry for Run {
     }
 
     fn enter(vcpu: &Vcpu) {
-        // With immediate_exit the guest is not entered: what is owed stays owed, so that what user space
-        // writes until it does enter is covered.
+        // With immediate_exit the guest is not entered: what is owed stays owed, so that what user
+        // space writes until it does enter is covered.
         if vcpu.wants_to_run() {
             if let Some(record) = Record::find(vcpu.vm()) {
                 record.run();
@@ -263,8 +273,9 @@ impl Replacement for DestroyVm {
 pub(crate) struct Hooks {
     /// Goes first: what is owed is paid while KVM_RUN still looks.
     _debts: Debts,
-    _redirects: Redirects,
+    /// Before the redirects: without them nothing would keep a task's old decision from it.
     _icache: Option<InstructionProbe<OwnIcache>>,
+    _redirects: Redirects,
     _records: Records,
 }
 
@@ -275,9 +286,15 @@ impl Hooks {
         PATH.populate(path);
 
         let _records = Records::new();
-        let _icache = icache.map(InstructionProbe::new).transpose().inspect_err(|error| {
-            pr_err!("kprobes refuse the ic ialluis of KVM_ARM_VCPU_INIT: {:?}\n", error);
-        })?;
+        let _icache = icache
+            .map(InstructionProbe::new)
+            .transpose()
+            .inspect_err(|error| {
+                pr_err!(
+                    "kprobes refuse the ic ialluis of KVM_ARM_VCPU_INIT: {:?}\n",
+                    error
+                );
+            })?;
         let plan = Plan::new()
             .run_entry::<Run>()?
             .replace::<ResetVcpu>()?
@@ -287,7 +304,12 @@ impl Hooks {
 
         // Only with all hooks in place may a re-init put anything off, or leave anything out.
         set_policy(policy);
-        Ok(Self { _debts: Debts, _redirects, _icache, _records })
+        Ok(Self {
+            _debts: Debts,
+            _icache,
+            _redirects,
+            _records,
+        })
     }
 }
 

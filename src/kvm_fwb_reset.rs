@@ -48,7 +48,10 @@ impl kernel::Module for KvmFwbReset {
         };
 
         let _hooks = hooks::Hooks::new(path::ResetPath::find()?, policy)?;
-        Ok(Self { _hooks, _files: files::Files::new() })
+        Ok(Self {
+            _hooks,
+            _files: files::Files::new(),
+        })
     }
 }
 
@@ -57,7 +60,12 @@ fn value(parameter: impl core::borrow::Borrow<u32>) -> u32 {
     *parameter.borrow()
 }
 
-#[cfg(not(all(CONFIG_KVM, CONFIG_KPROBES, CONFIG_DYNAMIC_FTRACE_WITH_ARGS, CONFIG_SMP)))]
+#[cfg(not(all(
+    CONFIG_KVM,
+    CONFIG_KPROBES,
+    CONFIG_DYNAMIC_FTRACE_WITH_ARGS,
+    CONFIG_SMP
+)))]
 compile_error!("the kernel needs CONFIG_KVM, CONFIG_KPROBES and CONFIG_DYNAMIC_FTRACE_WITH_ARGS");
 #[cfg(any(CONFIG_CFI, CONFIG_CFI_CLANG))]
 compile_error!("kernels with CONFIG_CFI check indirect calls in a way that redirects do not pass");

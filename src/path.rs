@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this kernel's own KVM_ARM_VCPU_INIT does on this host, read off its code as it is patched now.
+//! What this kernel's own KVM_ARM_VCPU_INIT does on this host, read off its code as it is patched
+//! now.
 
 use crate::{
     policy::{Host, Maintenance},
@@ -23,13 +24,13 @@ pub(crate) struct Icache {
 }
 
 impl ResetPath {
-    /// Looks at the running kernel. Refuses, and says why in the log, where its path is not one that this
-    /// module knows how to steer.
+    /// Looks at the running kernel. Refuses, and says why in the log, where its path is not one
+    /// that this module knows how to steer.
     pub(crate) fn find() -> Result<Self> {
         match kvm::is_initialised() {
             Ok(true) => (),
             Ok(false) => {
-                pr_err!("KVM is not initialised on this host: boot the kernel at EL2, without kvm-arm.mode=none\n");
+                pr_err!("KVM is not initialised: boot at EL2, and without kvm-arm.mode=none\n");
                 return Err(ENODEV);
             }
             Err(error) => {
@@ -52,7 +53,7 @@ impl ResetPath {
         }
         if found.unmaps != 1 || found.icaches > 1 {
             pr_err!(
-                "this kernel's KVM_ARM_VCPU_INIT calls stage2_unmap_vm {} times and has {} ic ialluis, where 1 and at most 1 are known: not supported\n",
+                "not supported: KVM_ARM_VCPU_INIT has {} calls of stage2_unmap_vm (want 1) and {} ic ialluis (want 0 or 1)\n",
                 found.unmaps,
                 found.icaches
             );
@@ -64,20 +65,26 @@ impl ResetPath {
             (false, true) => Maintenance::Icache,
             (true, false) => Maintenance::Unmap,
             (true, true) => {
-                pr_err!("cannot tell whether this kernel's KVM_ARM_VCPU_INIT unmaps or invalidates on this CPU: not supported\n");
+                pr_err!(
+                    "not supported: KVM_ARM_VCPU_INIT may both unmap and invalidate on this CPU\n"
+                );
                 return Err(EOPNOTSUPP);
             }
         };
         Ok(Self {
-            host: Host { fwb: cpu::has_fwb(), dic: cpu::has_dic(), native },
+            host: Host {
+                fwb: cpu::has_fwb(),
+                dic: cpu::has_dic(),
+                native,
+            },
             icache: found.icache,
         })
     }
 
-    /// Whether the probe on the invalidation, if one is needed, is in the kernel's text now: kprobes can
-    /// be disarmed globally at any time, and then nothing tells.
+    /// Whether the probe on the invalidation, if one is needed, is in the kernel's text now:
+    /// kprobes can be disarmed globally at any time, and then nothing tells.
     pub(crate) fn is_armed(&self) -> bool {
-        self.icache.as_ref().map_or(true, |icache| {
+        self.icache.as_ref().is_none_or(|icache| {
             // SAFETY: An instruction of `kvm_arch_vcpu_ioctl`.
             unsafe { Symbol::word(icache.address) != insn::IC_IALLUIS }
         })
@@ -95,13 +102,14 @@ struct Found {
 }
 
 impl Found {
-    /// Adds what `function` holds, and whether it can be reached: from its entry, and, should a jump table
-    /// hide the way from there, from behind each call of `kvm_reset_vcpu`. Alternatives and static
-    /// branches are patched by now, so what these CPUs never do cannot be reached.
+    /// Adds what `function` holds, and whether it can be reached: from its entry, and, should a
+    /// jump table hide the way from there, from behind each call of `kvm_reset_vcpu`. Alternatives
+    /// and static branches are patched by now, so what these CPUs never do cannot be reached.
     fn scan(&mut self, function: Symbol, unmap: usize, reset: usize) -> Result {
         let code = function.code();
         let is_unmap = |at: usize| {
-            insn::calls(&code[at..=at], function.address() + at * insn::SIZE).any(|(_, to)| to == unmap)
+            insn::calls(&code[at..=at], function.address() + at * insn::SIZE)
+                .any(|(_, to)| to == unmap)
         };
         for (at, &word) in code.iter().enumerate() {
             if word == insn::IC_IALLUIS {
@@ -119,10 +127,15 @@ impl Found {
             .filter(|&(_, to)| to == reset)
             .map(|(at, _)| at + 1);
         let mut seen = KVec::from_elem(false, code.len(), GFP_KERNEL)?;
-        insn::reach(code, &mut seen, Iterator::chain(core::iter::once(0), behind_reset), |at, word| {
-            self.icache_reached |= word == insn::IC_IALLUIS;
-            self.unmap_reached |= is_unmap(at);
-        });
+        insn::reach(
+            code,
+            &mut seen,
+            Iterator::chain(core::iter::once(0), behind_reset),
+            |at, word| {
+                self.icache_reached |= word == insn::IC_IALLUIS;
+                self.unmap_reached |= is_unmap(at);
+            },
+        );
         Ok(())
     }
 }

@@ -7,10 +7,11 @@
 pub(crate) enum Policy {
     /// The kernel's own way; only counted.
     Native = 0,
-    /// With FEAT_S2FWB no unmap, but an invalidation of all instruction caches at each re-init; without,
-    /// an unmap at each.
+    /// With FEAT_S2FWB no unmap, but an invalidation of all instruction caches at each re-init;
+    /// without, an unmap at each.
     Fwb = 1,
-    /// One invalidation per VM reset, owed at re-init and paid at KVM_RUN; without FEAT_S2FWB one unmap.
+    /// One invalidation per VM reset, owed at re-init and paid at KVM_RUN; without FEAT_S2FWB one
+    /// unmap.
     Once = 2,
     /// An unmap at each re-init, as before Linux 5.8.
     Unmap = 3,
@@ -29,13 +30,17 @@ impl Policy {
     }
 
     pub(crate) fn from_number(number: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|&policy| policy as u64 == number)
+        Self::ALL
+            .into_iter()
+            .find(|&policy| policy as u64 == number)
     }
 
     /// By name, one newline behind it allowed.
     pub(crate) fn from_text(text: &[u8]) -> Option<Self> {
         let name = text.strip_suffix(b"\n").unwrap_or(text);
-        Self::ALL.into_iter().find(|policy| policy.name().as_bytes() == name)
+        Self::ALL
+            .into_iter()
+            .find(|policy| policy.name().as_bytes() == name)
     }
 }
 
@@ -75,8 +80,8 @@ pub(crate) enum Remedy {
 }
 
 impl Host {
-    /// The remedy for a re-init under `policy`. With `doubt` (another vCPU is running, no memory for the
-    /// VM's record, a probe that is not in place) nothing may be put off or shared.
+    /// The remedy for a re-init under `policy`. With `doubt` (another vCPU is running, no memory
+    /// for the VM's record, a probe that is not in place) nothing may be put off or shared.
     pub(crate) fn remedy(&self, policy: Policy, doubt: bool) -> Remedy {
         match (policy, self.fwb) {
             (Policy::Native, _) => Remedy::Native,

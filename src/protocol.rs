@@ -2,12 +2,12 @@
 
 //! The reset protocol: who must pay for a re-init, and when a vCPU may enter the guest.
 //!
-//! Plain code over the atomics of `crate::rust::atomic`, and nothing else of the kernel: a model checker
-//! on the build host compiles this file as it is.
+//! Plain code over the atomics of `crate::rust::atomic`, and nothing else of the kernel: a model
+//! checker on the build host compiles this file as it is.
 //!
-//! Per VM there are two generations. `owed` goes up at each re-init of a vCPU that has run; `paid` is
-//! raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, who raises `paid`
-//! has to invalidate the instruction caches first.
+//! Per VM there are two generations. `owed` goes up at each re-init of a vCPU that has run; `paid`
+//! is raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, who raises
+//! `paid` has to invalidate the instruction caches first.
 //!
 //! Two parties meet here without a lock, each with a store, a full barrier, then a load:
 //!
@@ -17,13 +17,13 @@
 //! | full barrier                           | full barrier                        |
 //! | looks for another vCPU's `wants_to_run`| looks at the gate, then at `owed`   |
 //!
-//! So at least one sees the other. A re-init that sees a runner does at once what the kernel would have
-//! done; a runner that sees the reset pays and ends it ([`Reset::run`]).
+//! So at least one sees the other. A re-init that sees a runner does at once what the kernel would
+//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]).
 
 use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
 
-/// How many VMs are in reset, host-wide; re-inits may count theirs twice for a moment, never zero times.
-/// KVM_RUN looks no further while this is zero.
+/// How many VMs are in reset, host-wide; re-inits may count theirs twice for a moment, never zero
+/// times. KVM_RUN looks no further while this is zero.
 pub(crate) struct Gate(AtomicI32);
 
 impl Gate {
@@ -54,13 +54,17 @@ struct State {
 }
 
 impl State {
-    /// Generations have 31 bits and wrap. They are only compared for equality, and a VM would have to see
-    /// 2^31 re-inits between two KVM_RUNs to be mistaken.
+    /// Generations have 31 bits and wrap. They are only compared for equality, and a VM would have
+    /// to see 2^31 re-inits between two KVM_RUNs to be mistaken.
     const MASK: u32 = u32::MAX >> 1;
 
     fn unpack(word: u64) -> Self {
         let generation = |shift: u32| (word >> shift) as u32 & Self::MASK;
-        Self { owed: generation(32), paid: generation(1), debt: word & 1 != 0 }
+        Self {
+            owed: generation(32),
+            paid: generation(1),
+            debt: word & 1 != 0,
+        }
     }
 
     fn pack(self) -> u64 {
@@ -75,7 +79,8 @@ impl State {
 /// Where a VM stands.
 pub(crate) struct Reset {
     state: AtomicU64,
-    /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0: never.
+    /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0:
+    /// never.
     unmapped: AtomicU64,
 }
 
@@ -108,7 +113,10 @@ pub(crate) struct Stay(pub(crate) u32);
 
 impl Reset {
     pub(crate) const fn new() -> Self {
-        Self { state: AtomicU64::new(0), unmapped: AtomicU64::new(0) }
+        Self {
+            state: AtomicU64::new(0),
+            unmapped: AtomicU64::new(0),
+        }
     }
 
     /// Replaces the state by what `change` makes of it, fully ordered. Returns both.
@@ -126,8 +134,9 @@ impl Reset {
 
     /// Publishes a re-init, which leaves a debt if `debt`. The caller then looks for running vCPUs.
     pub(crate) fn begin(&self, gate: &Gate, debt: bool) -> Begun {
-        // The gate goes first: once the re-init shows in the state, nobody may find the gate closed. A
-        // re-init that joins a reset must not rely on the first one's having got as far as its own gate.
+        // The gate goes first: once the re-init shows in the state, nobody may find the gate
+        // closed. A re-init that joins a reset must not rely on the first one's having got as far
+        // as its own gate.
         gate.open();
         let (before, after) = self.update(|state| State {
             owed: state.owed.wrapping_add(1) & State::MASK,
@@ -141,19 +150,26 @@ impl Reset {
         Begun { before, after }
     }
 
-    /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init that
-    /// found it better to invalidate at once. Returns whether the VM is free of debt now.
+    /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init
+    /// that found it better to invalidate at once. Returns whether the VM is free of debt now.
     pub(crate) fn forgive(&self, begun: &Begun) -> bool {
         begun.is_new_debt()
             && self
                 .state
-                .compare_exchange(begun.after.pack(), State { debt: false, ..begun.after }.pack())
+                .compare_exchange(
+                    begun.after.pack(),
+                    State {
+                        debt: false,
+                        ..begun.after
+                    }
+                    .pack(),
+                )
                 .is_ok()
     }
 
-    /// A vCPU is about to enter the guest: ends the reset, if there is one, after calling `pay` if there
-    /// is a debt. On return `paid` covers every re-init that happened before. Returns whether the VM went
-    /// from owing to owing nothing.
+    /// A vCPU is about to enter the guest: ends the reset, if there is one, after calling `pay` if
+    /// there is a debt. On return `paid` covers every re-init that happened before. Returns whether
+    /// the VM went from owing to owing nothing.
     ///
     /// Without a lock two vCPUs may both pay; neither enters before a payment is complete.
     pub(crate) fn run(&self, gate: &Gate, pay: impl FnOnce()) -> bool {
@@ -165,11 +181,19 @@ impl Reset {
             pay();
         }
         let (before, after) = self.update(|state| {
-            // Another re-init may have come since, or another runner gone farther: keep what is nearer to
-            // `owed`. Whether a debt is only the newcomer's cannot be told, so it stays.
+            // Another re-init may have come since, or another runner gone farther: keep what is
+            // nearer to `owed`. Whether a debt is only the newcomer's cannot be told, so it stays.
             let behind = |paid: u32| state.owed.wrapping_sub(paid) & State::MASK;
-            let paid = if behind(seen.owed) < behind(state.paid) { seen.owed } else { state.paid };
-            State { paid, debt: state.debt && paid != state.owed, ..state }
+            let paid = if behind(seen.owed) < behind(state.paid) {
+                seen.owed
+            } else {
+                state.paid
+            };
+            State {
+                paid,
+                debt: state.debt && paid != state.owed,
+                ..state
+            }
         });
         if before.in_reset() && !after.in_reset() {
             gate.close();
@@ -187,8 +211,8 @@ impl Reset {
         self.unmapped.store(u64::from(stay.0) + 1);
     }
 
-    /// Whether an unmap made during `stay` still serves: no vCPU has entered KVM_RUN since, so nothing
-    /// was mapped again.
+    /// Whether an unmap made during `stay` still serves: no vCPU has entered KVM_RUN since, so
+    /// nothing was mapped again.
     pub(crate) fn is_unmapped(&self, stay: Stay) -> bool {
         self.unmapped.load() == u64::from(stay.0) + 1
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is known of each VM, from the first KVM_ARM_VCPU_INIT of any of its vCPUs until it is destroyed.
+//! What is known of each VM, from the first KVM_ARM_VCPU_INIT of any of its vCPUs until it is
+//! destroyed.
 
 use crate::{
     counters::{Counter, Counters},
@@ -76,8 +77,8 @@ impl Record {
 
     /// A vCPU is about to enter the guest: pays and ends the reset.
     pub(crate) fn run(&self) {
-        // The mutex makes payers wait for one payment rather than each making their own. Without a debt
-        // nobody has to wait: an unmap under way must not hold up vCPUs that never stopped.
+        // The mutex makes payers wait for one payment rather than each making their own. Without a
+        // debt nobody has to wait: an unmap under way must not hold up vCPUs that never stopped.
         let _payer = self.reset.is_indebted().then(|| self.maintenance.lock());
         self.settle(|| invalidate(Some(self)));
     }

@@ -18,7 +18,9 @@ mod rust {
 use loom::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst, fence},
+        atomic::{
+            AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst, fence,
+        },
     },
     thread,
 };

@@ -19,10 +19,7 @@ fn host(fwb: bool, dic: bool) -> Host {
 #[test]
 fn native_leaves_it_to_the_kernel() {
     for (fwb, dic, doubt) in all() {
-        assert_eq!(
-            host(fwb, dic).remedy(Policy::Native, doubt),
-            Remedy::Native
-        );
+        assert_eq!(host(fwb, dic).remedy(Policy::Native, doubt), Remedy::Native);
     }
 }
 
@@ -85,7 +82,9 @@ fn names_and_numbers() {
         );
     }
     assert_eq!(Policy::from_number(4), None);
-    for text in ["", "\n", "Once", "once\n\n", " once", "[once]", "2", "once\0"] {
+    for text in [
+        "", "\n", "Once", "once\n\n", " once", "[once]", "2", "once\0",
+    ] {
         assert_eq!(Policy::from_text(text.as_bytes()), None, "{text:?}");
     }
 }
