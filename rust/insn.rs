@@ -17,7 +17,7 @@ pub(crate) const SIZE: usize = 4;
 /// A signed field of `bits` bits at bit `low`, in instructions.
 fn offset(insn: u32, low: u32, bits: u32) -> isize {
     let up = 32 - bits;
-    (((insn >> low << up) as i32) >> up) as isize
+    ((((insn >> low) << up) as i32) >> up) as isize
 }
 
 /// The offset, in instructions, that `bl` calls to.

@@ -28,17 +28,17 @@ fn bl(offset: i32) -> u32 {
 
 /// cbz x0
 fn cbz(offset: i32) -> u32 {
-    0xb400_0000 | (offset as u32 & 0x7_ffff) << 5
+    0xb400_0000 | ((offset as u32 & 0x7_ffff) << 5)
 }
 
 /// tbnz w0, #3
 fn tbnz(offset: i32) -> u32 {
-    0x3718_0000 | (offset as u32 & 0x3fff) << 5
+    0x3718_0000 | ((offset as u32 & 0x3fff) << 5)
 }
 
 /// b.ne
 fn b_ne(offset: i32) -> u32 {
-    0x5400_0001 | (offset as u32 & 0x7_ffff) << 5
+    0x5400_0001 | ((offset as u32 & 0x7_ffff) << 5)
 }
 
 fn reached(code: &[u32], starts: &[usize]) -> Vec<usize> {
