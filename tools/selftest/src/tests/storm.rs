@@ -21,7 +21,8 @@ pub fn switch_storm(lab: &Lab) -> Result<()> {
 }
 
 pub fn kprobe_storm(lab: &Lab) -> Result<()> {
-    let result = storm(lab, 100, |change| module::arm_kprobes(change % 2 == 1));
+    // Each of these stops all CPUs to change a word.
+    let result = storm(lab, 20, |change| module::arm_kprobes(change % 2 == 1));
     module::arm_kprobes(true)?;
     result?;
     calm(lab)
