@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &[String]) -> Result<bool> {
     match arguments.first().map(String::as_str) {
-        Some("--help") => {
+        Some("-h" | "--help") => {
             println!("{USAGE}");
             return Ok(true);
         }
@@ -110,7 +110,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
         let mut value = || {
             arguments
                 .next()
-                .with_context(|| format!("{argument} wants a value\n{USAGE}"))
+                .with_context(|| format!("{argument} wants a value: see --help"))
         };
         match argument.as_str() {
             "--reps" => {
@@ -122,7 +122,7 @@ fn parse(arguments: &[String]) -> Result<Options> {
                     .with_context(|| format!("--reps: want a number above 0, got {text}"))?;
             }
             "--expect" => options.facts = value()?.clone(),
-            option if option.starts_with('-') => bail!("unknown option {option}\n{USAGE}"),
+            option if option.starts_with('-') => bail!("unknown option {option}: see --help"),
             name => options.names.push(name.to_owned()),
         }
     }

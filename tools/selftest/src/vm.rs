@@ -35,7 +35,7 @@ pub enum Exit {
 pub struct Vm {
     // Dropped in this order: RAM must outlive those who use it.
     pub vcpus: Vec<Vcpu>,
-    _fd: VmFd,
+    fd: VmFd,
     code: Code,
     model: Arc<Mutex<Model>>,
     name: Arc<str>,
@@ -82,16 +82,13 @@ impl Vm {
         lock(model).create(&name, vcpus);
         let mut vm = Self {
             vcpus: Vec::new(),
-            _fd: fd,
+            fd,
             code: Code { memory, value: 0 },
             model: model.clone(),
             name,
         };
         for index in 0..vcpus {
-            let fd = vm
-                ._fd
-                .create_vcpu(index as u64)
-                .context("KVM_CREATE_VCPU")?;
+            let fd = vm.fd.create_vcpu(index as u64).context("KVM_CREATE_VCPU")?;
             vm.vcpus.push(Vcpu {
                 fd,
                 index,
