@@ -8,7 +8,8 @@ pub(crate) const IC_IALLUIS: u32 = 0xd508_711f;
 /// `dsb ish`.
 pub(crate) const DSB_ISH: u32 = 0xd503_3b9f;
 const BTI_C: u32 = 0xd503_245f;
-const NOP: u32 = 0xd503_201f;
+/// `nop`.
+pub(crate) const NOP: u32 = 0xd503_201f;
 const MOV_X9_LR: u32 = 0xaa1e_03e9;
 
 /// Bytes in an instruction.
@@ -26,7 +27,7 @@ fn call(insn: u32) -> Option<isize> {
 }
 
 /// Where control can go after `insn`: the offset it may branch to, and whether it may go on.
-fn successors(insn: u32) -> (Option<isize>, bool) {
+pub(crate) fn successors(insn: u32) -> (Option<isize>, bool) {
     match insn {
         // B
         i if i & 0xfc00_0000 == 0x1400_0000 => (Some(offset(i, 0, 26)), false),
