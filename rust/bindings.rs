@@ -11,6 +11,8 @@
     dead_code,
     improper_ctypes,
     missing_docs,
+    unknown_lints,
+    unnecessary_transmutes,
     non_camel_case_types,
     non_snake_case,
     non_upper_case_globals,

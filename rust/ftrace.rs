@@ -7,6 +7,7 @@ use super::{
     bindings, insn,
     kvm::{Argument, Vcpu},
     symbol::Symbol,
+    unsupported,
 };
 use core::ffi::{c_void, CStr};
 use kernel::{
@@ -152,7 +153,7 @@ impl Plan {
                 "ftrace cannot patch the entry of {}: not supported\n",
                 Symbol::display(name)
             );
-            return Err(EOPNOTSUPP);
+            return Err(unsupported());
         };
         let original = function.address() + entry;
         *self.raw.redirects.get_mut(self.count).ok_or(ENOSPC)? = bindings::redirect {

@@ -14,3 +14,8 @@ pub(crate) mod kprobe;
 pub(crate) mod kvm;
 pub(crate) mod symbol;
 pub(crate) mod vm_table;
+
+/// EOPNOTSUPP, which `kernel::error::code` has since 7.3 only.
+pub(crate) fn unsupported() -> kernel::error::Error {
+    kernel::error::Error::from_errno(-(kernel::bindings::EOPNOTSUPP as i32))
+}

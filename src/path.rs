@@ -5,7 +5,7 @@
 
 use crate::{
     policy::{Host, Maintenance},
-    rust::{cpu, insn, kvm, symbol::Symbol},
+    rust::{self, cpu, insn, kvm, symbol::Symbol},
 };
 use kernel::prelude::*;
 
@@ -57,7 +57,7 @@ impl ResetPath {
                 found.unmaps,
                 found.icaches
             );
-            return Err(EOPNOTSUPP);
+            return Err(rust::unsupported());
         }
 
         let native = match (found.unmap_reached, found.icache_reached) {
@@ -68,7 +68,7 @@ impl ResetPath {
                 pr_err!(
                     "not supported: KVM_ARM_VCPU_INIT may both unmap and invalidate on this CPU\n"
                 );
-                return Err(EOPNOTSUPP);
+                return Err(rust::unsupported());
             }
         };
         Ok(Self {
