@@ -37,17 +37,21 @@ impl Kmsg {
 
     /// The splats since the last call.
     pub fn splats(&mut self) -> io::Result<Vec<String>> {
-        let mut found = Vec::new();
+        let is_splat = |record: &String| SPLATS.iter().any(|splat| record.contains(splat));
+        Ok(self.records()?.into_iter().filter(is_splat).collect())
+    }
+
+    /// All records since the last call.
+    pub fn records(&mut self) -> io::Result<Vec<String>> {
+        let mut records = Vec::new();
         let mut record = [0; 8192];
         loop {
             match self.0.read(&mut record) {
                 Ok(length) => {
                     let text = String::from_utf8_lossy(&record[..length]);
-                    if SPLATS.iter().any(|splat| text.contains(splat)) {
-                        found.push(text.trim_end().to_owned());
-                    }
+                    records.push(text.trim_end().to_owned());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(found),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(records),
                 // Records were overwritten before we read them: go on with the oldest there is.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
                 Err(error) => return Err(error),

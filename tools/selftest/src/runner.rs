@@ -15,15 +15,17 @@ use selftest::ktap::{Ktap, Outcome};
 use crate::kmsg::Kmsg;
 use crate::lab::Lab;
 use crate::module;
-use crate::tests::{Skip, TESTS, Test, victim};
+use crate::tests::{Skip, TESTS, Test, refusals, victim};
 
 const USAGE: &str = "\
 usage: selftest [--reps N] [--expect FACTS] [NAME...]
        selftest --list
+       selftest --without-kvm
 NAME is a test, or a test and a policy: `sequence`, `sequence.once`.
 FACTS are what the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`: the names
 and values of the module's `host` file, with fwb and dic at least. Without --expect they are taken
-from `fwb.expect=FACTS` on the kernel's command line.";
+from `fwb.expect=FACTS` on the kernel's command line. --without-kvm is for a host that was booted with
+kvm-arm.mode=none: the one test there is that the module refuses it.";
 
 struct Options {
     reps: usize,
@@ -58,6 +60,11 @@ fn run(arguments: &[String]) -> Result<bool> {
         Some("--list") => {
             cases().iter().for_each(|case| println!("{}", case.name));
             return Ok(true);
+        }
+        Some("--without-kvm") => {
+            let mut ktap = Ktap::start(io::stdout(), 1)?;
+            ktap.result("without_kvm", outcome(refusals::without_kvm()))?;
+            return Ok(ktap.finish()?);
         }
         // The test of killed VMMs starts these.
         Some("--victim") => return victim::main(&arguments[1..]).map(|()| true),

@@ -5,6 +5,7 @@ mod hooks;
 mod life;
 mod loading;
 mod mixed;
+pub mod refusals;
 mod reset;
 mod storm;
 pub mod victim;
@@ -63,6 +64,7 @@ pub const TESTS: &[Test] = &[
 
     Test { name: "policy_file", policies: ONCE, run: loading::policy_file },
     Test { name: "load_twice", policies: ONCE, run: loading::load_twice },
+    Test { name: "second_copy", policies: ONCE, run: refusals::second_copy },
     Test { name: "unload_with_open_file", policies: ONCE, run: loading::unload_with_open_file },
     Test { name: "policy_parameter", policies: UNLOADED, run: loading::policy_parameter },
     Test { name: "load_while_running", policies: UNLOADED, run: loading::load_while_running },

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Hosts that the module must not be loaded into: it says why in one line, and leaves nothing behind.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use selftest::expect::Policy;
+
+use crate::kmsg::Kmsg;
+use crate::lab::Lab;
+use crate::module;
+
+/// The module again, under another name: both would redirect the same functions.
+pub fn second_copy(lab: &Lab) -> Result<()> {
+    let copy = Path::new("/tmp/copy.ko");
+    let other = module::NAME.replace("reset", "again");
+    let image = fs::read(module::IMAGE).context(module::IMAGE)?;
+    fs::write(copy, renamed(&image, module::NAME, &other)).context("copy")?;
+
+    refused(copy, &other, libc::EBUSY)?;
+
+    // The first is none the worse for it.
+    let mut vm = lab.vm(2)?;
+    vm.report()?;
+    vm.rewrite()?;
+    vm.reset()?;
+    lab.check("after a second copy: in reset")?;
+    vm.report()?;
+    lab.check("after a second copy: running")
+}
+
+/// KVM that was never initialised, as with `kvm-arm.mode=none`. Not one of the tests that want KVM.
+pub fn without_kvm() -> Result<()> {
+    refused(Path::new(module::IMAGE), module::NAME, libc::ENODEV)
+}
+
+/// Loading fails as it should, with one line in the log, and leaves no module and no files.
+fn refused(image: &Path, name: &str, errno: i32) -> Result<()> {
+    let mut log = Kmsg::open().context("/dev/kmsg")?;
+    let parameters = format!("policy={}", Policy::Once as u8);
+    match module::insert_from(image, &parameters) {
+        Err(error) if error.raw_os_error() == Some(errno) => (),
+        other => bail!("insmod: want errno {errno}, got {other:?}"),
+    }
+    let said: Vec<_> = log
+        .records()?
+        .into_iter()
+        .filter(|record| record.contains(&format!(";{name}: ")))
+        .filter(|record| !record.contains("taints kernel") && !record.contains("tainting kernel"))
+        .collect();
+    ensure!(said.len() == 1, "want one line in the log, got {said:?}");
+    ensure!(
+        !Path::new("/sys/module").join(name).exists(),
+        "{name} was refused, but is there"
+    );
+    ensure!(
+        !Path::new("/sys/kernel/debug").join(name).exists(),
+        "{name} was refused, but left files behind"
+    );
+    Ok(())
+}
+
+/// `image` with one name in place of another of the same length.
+fn renamed(image: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let mut at = 0;
+    while at + from.len() <= image.len() {
+        if image[at..].starts_with(from.as_bytes()) {
+            image[at..][..to.len()].copy_from_slice(to.as_bytes());
+        }
+        at += 1;
+    }
+    image
+}
