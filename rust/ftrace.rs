@@ -4,7 +4,7 @@
 
 use super::{
     atomic::AtomicI32,
-    bindings, insn,
+    bindings,
     kvm::{Argument, Vcpu},
     symbol::Symbol,
     unsupported,
@@ -148,7 +148,7 @@ impl Plan {
         gate: Option<&'static AtomicI32>,
     ) -> Result<(Self, usize)> {
         let function = Symbol::require(name)?;
-        let Some(entry) = insn::patched_entry(function.code()) else {
+        let Some(entry) = function.patched_entry() else {
             pr_err!(
                 "ftrace cannot patch the entry of {}: not supported\n",
                 Symbol::display(name)

@@ -7,6 +7,8 @@
 pub(crate) const IC_IALLUIS: u32 = 0xd508_711f;
 /// `dsb ish`.
 pub(crate) const DSB_ISH: u32 = 0xd503_3b9f;
+/// `brk #0x800` (BUG_BRK_IMM in the kernel's asm/brk-imm.h).
+const BRK_BUG: u32 = 0xd421_0000;
 const BTI_C: u32 = 0xd503_245f;
 /// `nop`.
 pub(crate) const NOP: u32 = 0xd503_201f;
@@ -41,8 +43,8 @@ pub(crate) fn successors(insn: u32) -> (Option<isize>, bool) {
         i if i & 0xfeff_f000 == 0xd63f_0000 => (None, true),
         // BR, RET, ERET and their authenticated forms
         i if i & 0xfe00_0000 == 0xd600_0000 => (None, false),
-        // BRK: the code of a BUG() ends here, that of a WARN() only goes back
-        i if i & 0xffe0_001f == 0xd420_0000 => (None, false),
+        // The BRK of a BUG() ends the code, and that of a WARN() only goes back. Others are probes.
+        BRK_BUG => (None, false),
         _ => (None, true),
     }
 }

@@ -2,7 +2,7 @@
 
 //! Functions of the kernel that are not exported, found by name.
 
-use super::bindings;
+use super::{bindings, insn};
 use core::ffi::CStr;
 use kernel::{error::to_result, prelude::*};
 
@@ -11,6 +11,8 @@ use kernel::{error::to_result, prelude::*};
 pub(crate) struct Symbol {
     address: usize,
     size: usize,
+    /// Its first instruction, which somebody else's probe may hide.
+    first: u32,
 }
 
 impl Symbol {
@@ -28,13 +30,17 @@ impl Symbol {
 
         // SAFETY: `probe` stays in its box until it is unregistered below.
         to_result(unsafe { bindings::register_kprobe(&mut *probe) })?;
-        let address = probe.addr as usize;
+        let (address, opcode) = (probe.addr as usize, probe.opcode);
         // SAFETY: Registered above.
         unsafe { bindings::unregister_kprobe(&mut *probe) };
 
         // On some configurations a probe by name lands behind the entry's landing pad: ask which
         // function the address is in.
-        Self::containing(address).ok_or(ENOENT)
+        let mut symbol = Self::containing(address).ok_or(ENOENT)?;
+        if symbol.address == address {
+            symbol.first = opcode;
+        }
+        Ok(symbol)
     }
 
     /// The same, logging the refusal.
@@ -56,9 +62,13 @@ impl Symbol {
     pub(crate) fn containing(address: usize) -> Option<Self> {
         let mut text = [0u8; bindings::SYMBOL_TEXT_LEN as usize];
         let (_, offset, size) = describe(address, &mut text)?;
+        let address = address.checked_sub(offset)?;
+        // SAFETY: The start of a function of the kernel's text.
+        let first = unsafe { Self::word(address) };
         Some(Self {
-            address: address.checked_sub(offset)?,
+            address,
             size,
+            first,
         })
     }
 
@@ -87,6 +97,14 @@ impl Symbol {
 
     pub(crate) fn address(&self) -> usize {
         self.address
+    }
+
+    /// How many bytes of its entry belong to ftrace; see [`insn::patched_entry`].
+    pub(crate) fn patched_entry(&self) -> Option<usize> {
+        match self.code() {
+            [_, second, third, ..] => insn::patched_entry(&[self.first, *second, *third]),
+            _ => None,
+        }
     }
 
     /// The function's instructions as they are now, alternatives and static branches patched in.

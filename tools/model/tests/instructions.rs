@@ -14,6 +14,7 @@ const RET: u32 = 0xd65f_03c0;
 const BR_X16: u32 = 0xd61f_0200;
 const BLR_X16: u32 = 0xd63f_0200;
 const BRK: u32 = 0xd421_0000;
+const BRK_KPROBE: u32 = 0xd420_0080;
 const PACIASP: u32 = 0xd503_233f;
 const BTI_C: u32 = 0xd503_245f;
 const MOV_X9_LR: u32 = 0xaa1e_03e9;
@@ -66,7 +67,7 @@ fn control_flow() {
     for end in [RET, BR_X16, BRK] {
         assert_eq!(reached(&[end, NOP], &[0]), [0]);
     }
-    for on in [bl(2), BLR_X16, NOP] {
+    for on in [bl(2), BLR_X16, NOP, BRK_KPROBE] {
         assert_eq!(reached(&[on, RET, NOP], &[0]), [0, 1]);
     }
 }

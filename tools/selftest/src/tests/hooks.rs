@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! kprobes can be switched off for the whole host behind the module's back.
+//! What else goes on at the places that the module hooks: kprobes switched off for the whole host
+//! behind its back, and other tracers.
 
-use anyhow::Result;
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
 use selftest::expect::Policy;
 
 use crate::lab::Lab;
@@ -41,4 +44,48 @@ fn one_reset(lab: &Lab, vm: &mut Vm, when: &str) -> Result<()> {
     lab.check(&format!("{when}: in reset"))?;
     vm.report()?;
     lab.check(&format!("{when}: running"))
+}
+
+const TRACING: &str = "/sys/kernel/tracing";
+const HOOKED: [&str; 4] = [
+    "kvm_arch_vcpu_ioctl_run",
+    "kvm_reset_vcpu",
+    "stage2_unmap_vm",
+    "kvm_arch_destroy_vm",
+];
+
+fn trace(file: &str, text: &str) -> Result<()> {
+    let path = format!("{TRACING}/{file}");
+    fs::write(&path, text).with_context(|| format!("write {text:?} to {path}"))
+}
+
+/// Others trace the very functions that the module redirects: before it came, and while it is there.
+pub fn traced(lab: &Lab) -> Result<()> {
+    trace("set_ftrace_filter", &HOOKED.join(" "))?;
+    for tracer in ["function", "function_graph"] {
+        trace("current_tracer", tracer)?;
+        loaded_and_reset(lab, tracer)?;
+        trace("current_tracer", "nop")?;
+    }
+
+    let probes = HOOKED.map(|function| format!("p:{function} {function}\n"));
+    trace("kprobe_events", &probes.concat())?;
+    trace("events/kprobes/enable", "1")?;
+    loaded_and_reset(lab, "kprobes")?;
+    let seen = fs::read_to_string(format!("{TRACING}/trace"))?;
+    ensure!(
+        seen.contains(" kvm_arch_vcpu_ioctl_run: "),
+        "the other probes see nothing"
+    );
+    trace("events/kprobes/enable", "0")?;
+    trace("kprobe_events", "\n")?;
+    trace("set_ftrace_filter", "\n")
+}
+
+fn loaded_and_reset(lab: &Lab, tracer: &str) -> Result<()> {
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    lab.load(Policy::Once)?;
+    one_reset(lab, &mut vm, tracer)?;
+    lab.unload()
 }

@@ -71,6 +71,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "unload_while_running", policies: UNLOADED, run: loading::unload_while_running },
     Test { name: "unload_in_reset", policies: UNLOADED, run: loading::unload_in_reset },
     Test { name: "disarmed_before_load", policies: UNLOADED, run: hooks::disarmed_before_load },
+    Test { name: "traced", policies: UNLOADED, run: hooks::traced },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
 ];
 
