@@ -12,7 +12,7 @@ pub(crate) trait File: Sync {
     /// Prints the whole file.
     fn show(&self, m: &SeqFile);
 
-    /// Takes what was written, at most 32 bytes.
+    /// Takes what was written, its first 32 bytes at most.
     fn write(&self, _text: &[u8]) -> Result {
         Err(EINVAL)
     }

@@ -208,12 +208,10 @@ static ssize_t view_write(struct file *file, const char __user *ubuf, size_t len
 	char text[32];
 	int err;
 
-	if (!view->write || len > sizeof(text))
-		return -EINVAL;
-	if (copy_from_user(text, ubuf, len))
+	if (copy_from_user(text, ubuf, min(len, sizeof(text))))
 		return -EFAULT;
 
-	err = view->write(view->data, text, len);
+	err = view->write(view->data, text, min(len, sizeof(text)));
 	return err ? err : len;
 }
 

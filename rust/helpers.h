@@ -79,8 +79,8 @@ int vm_table_store(struct vm_table *table, unsigned long key, void *entry);
 void *vm_table_next(struct vm_table *table, unsigned long *key);
 
 /*
- * A file in debugfs whose text @show prints. A write of at most 32 bytes goes to @write; more, or a
- * missing @write, is -EINVAL. An open file holds a reference to this module.
+ * A file in debugfs whose text @show prints, and that hands what is written to @write, its first 32
+ * bytes at most. An open file holds a reference to this module.
  */
 struct view {
 	int (*show)(struct seq_file *m, const void *data);

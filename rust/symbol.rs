@@ -99,20 +99,21 @@ impl Symbol {
         self.address
     }
 
-    /// How many bytes of its entry belong to ftrace; see [`insn::patched_entry`].
-    pub(crate) fn patched_entry(&self) -> Option<usize> {
-        match self.code() {
-            [_, second, third, ..] => insn::patched_entry(&[self.first, *second, *third]),
-            _ => None,
+    /// The function's instructions as they are now, alternatives and static branches patched in.
+    pub(crate) fn code(&self) -> Result<KVec<u32>> {
+        let mut code = KVec::with_capacity(self.size / insn::SIZE, GFP_KERNEL)?;
+        for offset in (0..self.size).step_by(insn::SIZE) {
+            // SAFETY: kallsyms says that the function is that long.
+            code.push(unsafe { Self::word(self.address + offset) }, GFP_KERNEL)?;
         }
+        Ok(code)
     }
 
-    /// The function's instructions as they are now, alternatives and static branches patched in.
-    pub(crate) fn code(&self) -> &'static [u32] {
-        // SAFETY: kallsyms says that the function is `size` bytes long, so this is kernel text,
-        // which is mapped readable for good. Patching replaces whole aligned words, so a read never
-        // tears.
-        unsafe { core::slice::from_raw_parts(self.address as *const u32, self.size / 4) }
+    /// How many bytes of its entry belong to ftrace; see [`insn::patched_entry`].
+    pub(crate) fn patched_entry(&self) -> Option<usize> {
+        // SAFETY: The entry of a function, which is followed by what it does.
+        let word = |at| unsafe { Self::word(self.address + at * insn::SIZE) };
+        insn::patched_entry(&[self.first, word(1), word(2)])
     }
 }
 

@@ -64,8 +64,8 @@ fn value(parameter: impl core::borrow::Borrow<u32>) -> u32 {
     CONFIG_KVM,
     CONFIG_KPROBES,
     CONFIG_DYNAMIC_FTRACE_WITH_ARGS,
-    CONFIG_SMP
+    CONFIG_DEBUG_FS
 )))]
-compile_error!("the kernel needs CONFIG_KVM, CONFIG_KPROBES and CONFIG_DYNAMIC_FTRACE_WITH_ARGS");
+compile_error!("the kernel needs CONFIG_KVM, KPROBES, DYNAMIC_FTRACE_WITH_ARGS and DEBUG_FS");
 #[cfg(any(CONFIG_CFI, CONFIG_CFI_CLANG))]
 compile_error!("kernels with CONFIG_CFI check indirect calls in a way that redirects do not pass");

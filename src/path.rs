@@ -43,7 +43,7 @@ impl ResetPath {
         let reset = Symbol::require(c"kvm_reset_vcpu")?;
         let ioctl = Symbol::require(c"kvm_arch_vcpu_ioctl")?;
         // Usually inlined into the ioctl; as a function of its own it is called from there.
-        let init = insn::calls(ioctl.code(), ioctl.address())
+        let init = insn::calls(&ioctl.code()?, ioctl.address())
             .find(|&(_, to)| Symbol::is_named(to, "kvm_arch_vcpu_ioctl_vcpu_init"))
             .and_then(|(_, to)| Symbol::containing(to));
 
@@ -106,7 +106,7 @@ impl Found {
     /// jump table hide the way from there, from behind each call of `kvm_reset_vcpu`. Alternatives
     /// and static branches are patched by now, so what these CPUs never do cannot be reached.
     fn scan(&mut self, function: Symbol, unmap: usize, reset: usize) -> Result {
-        let code = function.code();
+        let code = &function.code()?;
         let is_unmap = |at: usize| {
             insn::calls(&code[at..=at], function.address() + at * insn::SIZE)
                 .any(|(_, to)| to == unmap)

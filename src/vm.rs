@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use core::ptr::NonNull;
-use kernel::{new_mutex, prelude::*, sync::Mutex};
+use kernel::{alloc::flags::GFP_KERNEL_ACCOUNT, new_mutex, prelude::*, sync::Mutex};
 
 /// VMs in reset.
 pub(crate) static GATE: Gate = Gate::new();
@@ -49,7 +49,7 @@ impl Record {
                     maintenance <- new_mutex!((), "kvm_fwb_reset::maintenance"),
                     files <- new_mutex!(None, "kvm_fwb_reset::files"),
                 }),
-                GFP_KERNEL,
+                GFP_KERNEL_ACCOUNT,
             )
         })
     }

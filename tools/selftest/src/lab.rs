@@ -118,7 +118,8 @@ impl Lab {
     }
 
     pub fn clear(&self) -> Result<()> {
-        module::write("clear", "1").context("clear")?;
+        // Any write will do, however long.
+        module::write("clear", &"x".repeat(100)).context("clear")?;
         self.model().clear();
         Ok(())
     }
