@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab test selftest clippy fmt clean help
+.PHONY: module demo lab bench test selftest clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,7 +11,7 @@ export KERNEL KDIR LLVM CPU VCPUS REBOOTS
 module:
 	@scripts/module >/dev/null
 
-demo lab test selftest:
+demo lab bench test selftest:
 	@scripts/$@
 
 clippy:
@@ -33,6 +33,7 @@ help:
 	@echo 'make demo               reboot a real guest, without and with the module at work, and count'
 	@echo '                        [CPU=cortex-a710,...] [KERNEL=] [VCPUS=4] [REBOOTS=3]'
 	@echo 'make lab                a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
+	@echo 'make bench              what calls and resets cost, in instructions, without and with the module [CPU=] [KERNEL=]'
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
 	@echo 'make test               every test there is'
 	@echo 'make clippy, make fmt   lint, and format'

@@ -4,3 +4,4 @@
 pub mod expect;
 pub mod guest;
 pub mod ktap;
+pub mod module;

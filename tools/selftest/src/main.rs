@@ -8,13 +8,14 @@ mod kmsg;
 #[cfg(target_arch = "aarch64")]
 mod lab;
 #[cfg(target_arch = "aarch64")]
-mod module;
-#[cfg(target_arch = "aarch64")]
 mod runner;
 #[cfg(target_arch = "aarch64")]
 mod tests;
 #[cfg(target_arch = "aarch64")]
 mod vm;
+
+#[cfg(target_arch = "aarch64")]
+use selftest::module;
 
 #[cfg(target_arch = "aarch64")]
 fn main() -> std::process::ExitCode {

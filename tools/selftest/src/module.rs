@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use crate::expect::Counters;
 use anyhow::{Context, Result, anyhow};
-use selftest::expect::Counters;
 
 pub const NAME: &str = "kvm_fwb_reset";
 const IMAGE: &str = "/kvm_fwb_reset.ko";

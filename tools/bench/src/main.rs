@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Measures what KVM's calls cost without kvm_fwb_reset, with it, and while another VM sits in
+//! reset. It wants root on an idle arm64 host with KVM, whose counter counts instructions; debugfs
+//! at its usual place, and the module at /kvm_fwb_reset.ko, not loaded.
+//!
+//! What it finds are lines `bench: STATE WHAT MEDIAN LEAST MOST`.
+
+#[cfg(target_arch = "aarch64")]
+mod clock;
+#[cfg(target_arch = "aarch64")]
+mod memory;
+#[cfg(target_arch = "aarch64")]
+mod states;
+#[cfg(target_arch = "aarch64")]
+mod vm;
+
+#[cfg(target_arch = "aarch64")]
+fn main() -> std::process::ExitCode {
+    match states::measure() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(target_arch = "aarch64"))]
+fn main() -> std::process::ExitCode {
+    eprintln!(
+        "bench: this measures KVM on arm64: build it for aarch64-unknown-linux-gnu and run it there"
+    );
+    std::process::ExitCode::FAILURE
+}
