@@ -12,12 +12,17 @@ use crate::expect::Counters;
 use anyhow::{Context, Result, anyhow};
 
 pub const NAME: &str = "kvm_fwb_reset";
-const IMAGE: &str = "/kvm_fwb_reset.ko";
+pub const IMAGE: &str = "/kvm_fwb_reset.ko";
 const DEBUGFS: &str = "/sys/kernel/debug";
 
 /// `insmod` with these parameters.
 pub fn insert(parameters: &str) -> io::Result<()> {
-    let image = File::open(IMAGE)?;
+    insert_from(Path::new(IMAGE), parameters)
+}
+
+/// The same with another file.
+pub fn insert_from(image: &Path, parameters: &str) -> io::Result<()> {
+    let image = File::open(image)?;
     let parameters = CString::new(parameters)?;
     // SAFETY: Both arguments outlive the call, and the kernel only reads them.
     check(unsafe {
