@@ -9,15 +9,13 @@
  * void redirect_call_original(void *argument, unsigned long original)
  *
  * Calls a redirected function behind its patched entry, so that the call is not redirected again.
- * RET and not BLR: the address behind the patch site need not be a landing pad for branch target
- * identification. x9 is what the patch site leaves in use: the caller's LR (see ftrace_caller in
- * the kernel).
+ * RET and not BLR: what lies behind the patch site need not be a landing pad for branch target
+ * identification (Arm ARM, "FEAT_BTI"). ftrace itself goes there in the same way.
  */
 SYM_FUNC_START(redirect_call_original)
 	stp	x29, x30, [sp, #-16]!
 	mov	x29, sp
 	adr	x30, 0f
-	mov	x9, x30
 	ret	x1
 0:	ldp	x29, x30, [sp], #16
 	ret
@@ -36,7 +34,6 @@ SYM_CODE_START(run_entry_trampoline)
 	bl	run_entry_handler
 	ldr	x0, [sp, #16]
 	ldp	x29, x30, [sp], #32
-	mov	x9, x30
 	adrp	x10, run_entry_original
 	ldr	x10, [x10, #:lo12:run_entry_original]
 	ret	x10
