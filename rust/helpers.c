@@ -148,13 +148,22 @@ bool current_in_vcpu_init(void)
 
 bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu)
 {
+	unsigned long last = atomic_read(&vcpu->kvm->online_vcpus) - 1;
+	XA_STATE(xas, &vcpu->kvm->vcpu_array, 0);
 	struct kvm_vcpu *other;
-	unsigned long i;
+	bool found = false;
 
-	kvm_for_each_vcpu(i, other, vcpu->kvm)
-		if (other != vcpu && READ_ONCE(other->wants_to_run))
-			return true;
-	return false;
+	/* Every re-init looks at every vCPU: kvm_for_each_vcpu() would start from the root for each. */
+	rcu_read_lock();
+	xas_for_each(&xas, other, last) {
+		if (xas_retry(&xas, other) || xa_is_zero(other) || other == vcpu)
+			continue;
+		found = READ_ONCE(other->wants_to_run);
+		if (found)
+			break;
+	}
+	rcu_read_unlock();
+	return found;
 }
 
 const char *vm_debugfs_name(struct kvm *kvm)
