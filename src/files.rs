@@ -140,7 +140,7 @@ pub(crate) struct VmFiles {
 }
 
 impl VmFiles {
-    /// Makes it. `None` where something is missing for it.
+    /// Makes it. `None` where something is missing for it, or an older VM still has the name.
     ///
     /// # Safety
     ///
@@ -149,6 +149,9 @@ impl VmFiles {
         // SAFETY: By the caller.
         let stats = KBox::new(unsafe { View::new(record) }, GFP_KERNEL).ok()?;
         let dir = Dir::new(vm.debugfs_name()?, Some(*VMS.as_ref()?));
+        if !dir.exists() {
+            return None;
+        }
         // SAFETY: Dropped after the directory.
         unsafe { dir.add(c"stats", 0o444, &*stats) };
         Some(Self {

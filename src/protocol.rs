@@ -20,7 +20,7 @@
 //! So at least one sees the other. A re-init that sees a runner does at once what the kernel would
 //! have done; a runner that sees the reset pays and ends it ([`Reset::run`]).
 
-use crate::rust::atomic::{AtomicI32, AtomicU64, full_barrier};
+use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
 
 /// How many VMs are in reset, host-wide; re-inits may count theirs twice for a moment, never zero
 /// times. KVM_RUN looks no further while this is zero.

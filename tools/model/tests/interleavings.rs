@@ -17,10 +17,10 @@ mod rust {
 
 use loom::{
     sync::{
-        Arc, Mutex,
         atomic::{
-            AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst, fence,
+            fence, AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
         },
+        Arc, Mutex,
     },
     thread,
 };

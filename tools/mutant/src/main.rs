@@ -7,7 +7,7 @@
 #[path = "../../../rust/insn.rs"]
 mod insn;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{bail, ensure, Context, Result};
 use clap::{Parser, ValueEnum};
 use std::{collections::HashMap, fs, ops::Range, path::PathBuf};
 

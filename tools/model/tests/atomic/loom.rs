@@ -4,9 +4,8 @@
 //! both sides. loom's atomics have no `const` constructor, so they are made when first used.
 
 use loom::sync::atomic::{
-    self,
+    self, fence,
     Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
-    fence,
 };
 use std::sync::OnceLock;
 
