@@ -17,6 +17,8 @@ demo lab bench test selftest:
 clippy:
 	@scripts/module clippy >/dev/null
 	@cd tools && ../scripts/in-tree cargo clippy --quiet --all-targets --locked -- -D warnings
+	@cd tools && ../scripts/in-tree cargo clippy --quiet --all-targets --locked \
+		--target aarch64-unknown-linux-gnu -- -D warnings
 
 fmt:
 	@scripts/in-tree rustfmt --edition 2021 src/*.rs rust/*.rs
