@@ -157,7 +157,6 @@ impl Plan {
         };
         let original = function.address() + entry;
         *self.raw.redirects.get_mut(self.count).ok_or(ENOSPC)? = bindings::redirect {
-            function: function.address(),
             original,
             to,
             gate: gate.map_or(core::ptr::null(), AtomicI32::as_ptr),

@@ -27,6 +27,7 @@ static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip
 {
 	const struct redirect *redirect = container_of(ops, struct redirects, ops)->redirects;
 
+	/* There is one: registering named these very call sites. */
 	while (redirect->original != ip + AARCH64_INSN_SIZE)
 		redirect++;
 
@@ -50,8 +51,11 @@ int redirects_register(struct redirects *redirects)
 	 */
 	redirects->ops.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
 
-	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].function; i++)
-		err = ftrace_set_filter_ip(&redirects->ops, redirects->redirects[i].function, 0, 0);
+	/* ftrace takes the address of a call site of its own, and refuses any other. */
+	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].original; i++)
+		err = ftrace_set_filter_ip(&redirects->ops,
+					   redirects->redirects[i].original - AARCH64_INSN_SIZE,
+					   0, 0);
 	if (!err)
 		err = register_ftrace_function(&redirects->ops);
 	if (err)

@@ -18,7 +18,6 @@
  * is not zero. @original is where the function goes on behind its patched entry.
  */
 struct redirect {
-	unsigned long function;
 	unsigned long original;
 	unsigned long to;
 	const int *gate;

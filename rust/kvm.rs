@@ -59,13 +59,13 @@ impl Vcpu {
     /// Whether it was ever run, by KVM's own measure: the condition for cache maintenance at
     /// re-init. The vCPU's mutex must be held for an answer that lasts.
     pub(crate) fn has_run(&self) -> bool {
-        // SAFETY: A plain pointer field, read once.
+        // SAFETY: `self` is alive; other tasks may write the pointer, hence one volatile read.
         !unsafe { (&raw const (*self.0.get()).pid).read_volatile() }.is_null()
     }
 
     /// Whether it is in a KVM_RUN that may enter the guest.
     pub(crate) fn wants_to_run(&self) -> bool {
-        // SAFETY: A plain `bool` field, read once.
+        // SAFETY: `self` is alive; KVM writes 0 or 1, possibly meanwhile: one volatile read.
         unsafe { (&raw const (*self.0.get()).wants_to_run).read_volatile() }
     }
 
