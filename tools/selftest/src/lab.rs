@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::expect::{Counters, Host, Model, NativeReset, Policy};
 use anyhow::{Context, Result, bail, ensure};
 use kvm_ioctls::Kvm;
-use selftest::expect::{Counters, Host, Model, NativeReset, Policy};
 
 use crate::module;
 use crate::vm::{Vm, lock};

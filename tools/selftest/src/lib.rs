@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The parts of the selftest that need no KVM, and so have unit tests on any host.
+//! A VMM whose guests report what code they ran, the module as an operator meets it, and a model of
+//! what it must count. What needs no KVM has unit tests on any host.
 
 pub mod expect;
 pub mod guest;
+#[cfg(target_arch = "aarch64")]
+pub mod kmsg;
 pub mod ktap;
+#[cfg(target_arch = "aarch64")]
+pub mod lab;
 pub mod module;
+#[cfg(target_arch = "aarch64")]
+pub mod vm;

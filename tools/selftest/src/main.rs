@@ -4,18 +4,12 @@
 //! the module at /kvm_fwb_reset.ko, not loaded.
 
 #[cfg(target_arch = "aarch64")]
-mod kmsg;
-#[cfg(target_arch = "aarch64")]
-mod lab;
-#[cfg(target_arch = "aarch64")]
 mod runner;
 #[cfg(target_arch = "aarch64")]
 mod tests;
-#[cfg(target_arch = "aarch64")]
-mod vm;
 
 #[cfg(target_arch = "aarch64")]
-use selftest::module;
+use selftest::{kmsg, lab, module, vm};
 
 #[cfg(target_arch = "aarch64")]
 fn main() -> std::process::ExitCode {

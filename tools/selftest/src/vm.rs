@@ -6,14 +6,14 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
 use std::thread;
 
+use crate::expect::Model;
+use crate::guest::{self, Routine};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use kvm_bindings::{
     KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_REG_ARM_CORE, KVM_REG_ARM64,
     KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET, kvm_userspace_memory_region, kvm_vcpu_init,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use selftest::expect::Model;
-use selftest::guest::{self, Routine};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// A lock that outlives a panic of its holder: the test has failed then, the others go on.
