@@ -54,6 +54,48 @@ impl Host {
     }
 }
 
+/// Facts on a machine, `name:value,name:value` with the names and values of the `host` file, as a map.
+pub fn facts(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let pairs = text.split(',').map(|fact| fact.split_once(':'));
+    pairs
+        .map(|pair| pair.map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("facts are given as name:value,name:value, not as `{text}`"))
+}
+
+/// Out of [`facts`]: `fwb` and `dic` at least.
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let facts = facts(text)?;
+        let fact = |name: &str| {
+            let value = facts.get(name).map(|value| value == "1");
+            value.ok_or_else(|| format!("the fact `{name}` is missing"))
+        };
+        let (fwb, dic) = (fact("fwb")?, fact("dic")?);
+        let native_reset = match facts.get("native_reset").map(String::as_str) {
+            Some("icache") => NativeReset::Icache,
+            Some("unmap") => NativeReset::Unmap,
+            Some("none") => NativeReset::None,
+            Some(other) => {
+                return Err(format!(
+                    "native_reset is icache, unmap or none, not {other}"
+                ));
+            }
+            // Since 5.8.
+            None if !fwb => NativeReset::Unmap,
+            None if dic => NativeReset::None,
+            None => NativeReset::Icache,
+        };
+        Ok(Self {
+            fwb,
+            dic,
+            native_reset,
+        })
+    }
+}
+
 /// One list of names gives the structure, its parser and its arithmetic.
 macro_rules! counters {
     ($($name:ident),*) => {
@@ -513,6 +555,19 @@ mod tests {
             (total.vm_reset, total.pending, total.icache_invalidate),
             (1, 1, 0)
         );
+    }
+
+    #[test]
+    fn facts_text() {
+        let text = "fwb:1,dic:0,idc:1,vhe:1,native_reset:icache";
+        assert_eq!(text.parse(), Ok(ICACHE));
+        assert_eq!("fwb:1,dic:0".parse(), Ok(ICACHE));
+        assert_eq!("fwb:1,dic:1".parse(), Ok(DIC));
+        assert_eq!("fwb:0,dic:0".parse(), Ok(NO_FWB));
+        let bad = |text: &str| text.parse::<Host>().is_err();
+        assert!(bad("fwb:1"));
+        assert!(bad("fwb 1,dic 0"));
+        assert!(bad("fwb:1,dic:0,native_reset:perhaps"));
     }
 
     #[test]

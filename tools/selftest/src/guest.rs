@@ -43,9 +43,18 @@ pub enum Routine {
     Hvc,
     /// A load from MMIO that KVM cannot emulate: KVM_RUN fails.
     Fail,
+    /// Reads the first word of the data page at x0, writes the next, then does as Report, again and
+    /// again.
+    Work,
 }
 
-const ROUTINES: [Routine; 4] = [Routine::Report, Routine::Spin, Routine::Hvc, Routine::Fail];
+const ROUTINES: [Routine; 5] = [
+    Routine::Report,
+    Routine::Spin,
+    Routine::Hvc,
+    Routine::Fail,
+    Routine::Work,
+];
 const SLOT: u64 = 64;
 
 impl Routine {
@@ -55,12 +64,10 @@ impl Routine {
 
     fn code(self) -> Vec<u32> {
         let mmio = movz_high(19, (MMIO >> 16) as u16);
+        // The call, that many instructions into the routine.
+        let call = |at: i64| bl((FUNCTION - self.address()) as i64 / 4 - at);
         let body = match self {
-            Routine::Report => {
-                let call = self.address() + 8;
-                let offset = (FUNCTION - call) as i64 / 4;
-                vec![mmio, bl(offset), str_w(8, 19, 0), b(-2)]
-            }
+            Routine::Report => vec![mmio, call(2), str_w(8, 19, 0), b(-2)],
             Routine::Spin => vec![
                 mmio,
                 ldr_w(9, 0, 0),
@@ -72,6 +79,15 @@ impl Routine {
             ],
             Routine::Hvc => vec![HVC, mmio, str_w(0, 19, 0), b(0)],
             Routine::Fail => vec![mmio, ldp_x(8, 9, 19), b(-1)],
+            Routine::Work => vec![
+                mmio,
+                ldr_w(9, 0, 0),
+                add_w(9, 9, 1),
+                str_w(9, 0, HEARTBEAT as u32),
+                call(5),
+                str_w(8, 19, 0),
+                b(-5),
+            ],
         };
         // A re-init does not cancel a store to MMIO that was under way: the next KVM_RUN completes
         // it and steps over one instruction. Give it one that matters to nobody.

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::expect::{Counters, Host, Model, NativeReset, Policy};
-use anyhow::{Context, Result, bail, ensure};
+use crate::expect::{self, Counters, Host, Model, Policy};
+use anyhow::{Context, Error, Result, ensure};
 use kvm_ioctls::Kvm;
 
 use crate::module;
@@ -23,35 +23,8 @@ pub struct Lab {
 impl Lab {
     /// `facts` are what is known of the machine: `fwb:1,dic:0,...`.
     pub fn new(facts: &str, reps: usize) -> Result<Self> {
-        let facts: BTreeMap<_, _> = facts
-            .split(',')
-            .map(|fact| {
-                fact.split_once(':')
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            })
-            .collect::<Option<_>>()
-            .context("facts are given as name:value,name:value")?;
-        let fact = |name: &str| {
-            facts
-                .get(name)
-                .with_context(|| format!("the fact `{name}` is missing"))
-        };
-        let (fwb, dic) = (fact("fwb")? == "1", fact("dic")? == "1");
-        let native_reset = match facts.get("native_reset").map(String::as_str) {
-            Some("icache") => NativeReset::Icache,
-            Some("unmap") => NativeReset::Unmap,
-            Some("none") => NativeReset::None,
-            Some(other) => bail!("native_reset is icache, unmap or none, not {other}"),
-            // Since 5.8.
-            None if !fwb => NativeReset::Unmap,
-            None if dic => NativeReset::None,
-            None => NativeReset::Icache,
-        };
-        let host = Host {
-            fwb,
-            dic,
-            native_reset,
-        };
+        let host = facts.parse().map_err(Error::msg)?;
+        let facts = expect::facts(facts).map_err(Error::msg)?;
         let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
         Ok(Self {
             reps,

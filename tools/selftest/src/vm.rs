@@ -116,6 +116,21 @@ impl Vm {
         self.code.rewrite()
     }
 
+    /// What the guest's code returns now.
+    pub fn value(&self) -> u16 {
+        self.code.value()
+    }
+
+    /// Gives each vCPU another word to read, as a VMM loads an image: through the cache, with
+    /// nothing cleaned.
+    pub fn rewrite_data(&mut self) -> Result<()> {
+        let word = u32::from(self.code.value).to_le_bytes();
+        let memory = &self.code.memory.0;
+        (0..self.vcpus.len())
+            .try_for_each(|vcpu| memory.write_slice(&word, GuestAddress(guest::data(vcpu))))
+            .context("write to guest RAM")
+    }
+
     /// Re-initialises all vCPUs in turn.
     pub fn reset(&mut self) -> Result<()> {
         self.vcpus
