@@ -36,3 +36,9 @@ pub(crate) fn invalidate_icache_all() {
     // SAFETY: Cache maintenance loses nothing: instruction caches hold copies only.
     unsafe { bindings::icache_invalidate_all() }
 }
+
+/// Waits until the cache maintenance that this PE has begun is complete on all PEs: `dsb ish`.
+pub(crate) fn complete_maintenance() {
+    // SAFETY: A barrier has no preconditions.
+    unsafe { bindings::maintenance_complete() };
+}

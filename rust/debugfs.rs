@@ -7,13 +7,16 @@ use super::bindings;
 use core::ffi::{c_void, CStr};
 use kernel::{prelude::*, seq_file::SeqFile};
 
-/// What a file shows, and what a write to it does.
-pub(crate) trait File: Sync {
+/// A kind of file: what one shows, and what a write to it does.
+pub(crate) trait File {
+    /// What a file of this kind is about.
+    type Subject: Sync;
+
     /// Prints the whole file.
-    fn show(&self, m: &SeqFile);
+    fn show(subject: &Self::Subject, m: &SeqFile);
 
     /// Takes what was written, its first 32 bytes at most.
-    fn write(&self, _text: &[u8]) -> Result {
+    fn write(_subject: &Self::Subject, _text: &[u8]) -> Result {
         Err(EINVAL)
     }
 }
@@ -22,7 +25,7 @@ pub(crate) trait File: Sync {
 #[repr(transparent)]
 pub(crate) struct View(bindings::view);
 
-// SAFETY: Constant after it is made; what it points to is `Sync`, as a `File`.
+// SAFETY: Constant after it is made; what it points to is `Sync`, as a `File`'s subject.
 unsafe impl Sync for View {}
 // SAFETY: As above.
 unsafe impl Send for View {}
@@ -30,37 +33,37 @@ unsafe impl Send for View {}
 impl View {
     /// # Safety
     ///
-    /// `file` must stay valid until every [`Dir`] with this view in it is removed.
-    pub(crate) const unsafe fn new<F: File>(file: *const F) -> Self {
+    /// `subject` must stay valid until every [`Dir`] with this view in it is removed.
+    pub(crate) const unsafe fn new<F: File>(subject: *const F::Subject) -> Self {
         Self(bindings::view {
             show: Some(show::<F>),
             write: Some(write::<F>),
-            data: file.cast(),
+            data: subject.cast(),
         })
     }
 
     /// A view of something that is there for good.
-    pub(crate) const fn of<F: File>(file: &'static F) -> Self {
+    pub(crate) const fn of<F: File>(subject: &'static F::Subject) -> Self {
         // SAFETY: Static.
-        unsafe { Self::new(file) }
+        unsafe { Self::new::<F>(subject) }
     }
 }
 
 /// # Safety
 ///
 /// Called by the file operations of a view that was made of an `F`.
-unsafe extern "C" fn show<F: File>(m: *mut bindings::seq_file, file: *const c_void) -> i32 {
+unsafe extern "C" fn show<F: File>(m: *mut bindings::seq_file, subject: *const c_void) -> i32 {
     // SAFETY: The view's `data`, valid by `View::new`; `m` is the open file's own.
-    unsafe { (*file.cast::<F>()).show(SeqFile::from_raw(m.cast())) };
+    unsafe { F::show(&*subject.cast(), SeqFile::from_raw(m.cast())) };
     0
 }
 
 /// # Safety
 ///
 /// As [`show`]; `text` holds `len` bytes.
-unsafe extern "C" fn write<F: File>(file: *const c_void, text: *const u8, len: usize) -> i32 {
+unsafe extern "C" fn write<F: File>(subject: *const c_void, text: *const u8, len: usize) -> i32 {
     // SAFETY: As in `show`, and by this function's requirements.
-    let result = unsafe { (*file.cast::<F>()).write(core::slice::from_raw_parts(text, len)) };
+    let result = unsafe { F::write(&*subject.cast(), core::slice::from_raw_parts(text, len)) };
     result.map_or_else(|error| error.to_errno(), |()| 0)
 }
 

@@ -126,6 +126,11 @@ void icache_invalidate_all(void)
 	isb();
 }
 
+void maintenance_complete(void)
+{
+	dsb(ish);
+}
+
 void full_barrier(void)
 {
 	smp_mb();
@@ -174,6 +179,21 @@ const char *vm_debugfs_name(struct kvm *kvm)
 {
 	/* Set once when the VM is made, never renamed; an error pointer where debugfs refused. */
 	return IS_ERR_OR_NULL(kvm->debugfs_dentry) ? NULL : kvm->debugfs_dentry->d_name.name;
+}
+
+int vm_vcpus(struct kvm *kvm)
+{
+	return atomic_read(&kvm->online_vcpus);
+}
+
+u64 vm_memory(struct kvm *kvm)
+{
+	return (u64)READ_ONCE(kvm->nr_memslot_pages) << PAGE_SHIFT;
+}
+
+void current_process_name(char *name)
+{
+	strscpy_pad(name, current->group_leader->comm, TASK_COMM_LEN);
 }
 
 void vm_table_init(struct vm_table *table)

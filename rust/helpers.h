@@ -58,12 +58,18 @@ bool cpu_has_idc(void);
 bool cpu_has_vhe(void);
 
 void icache_invalidate_all(void);
+void maintenance_complete(void);
 void full_barrier(void);
 
 bool kvm_initialised(unsigned long is_kvm_arm_initialised);
 bool current_in_vcpu_init(void);
 bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu);
 const char *vm_debugfs_name(struct kvm *kvm);
+int vm_vcpus(struct kvm *kvm);
+u64 vm_memory(struct kvm *kvm);
+
+enum { PROCESS_NAME_LEN = TASK_COMM_LEN };
+void current_process_name(char *name);
 
 /* Entries by VM. @changes is held by who changes the table or walks it; look-ups take no lock. */
 struct vm_table {

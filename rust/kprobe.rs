@@ -19,6 +19,9 @@ pub(crate) trait Probe {
     /// Runs in the context of an exception taken at the instruction: it must not sleep, nor take a
     /// lock that can on PREEMPT_RT.
     fn hit() -> Step;
+
+    /// Runs behind the instruction, on the same CPU and in such a context, if it was executed.
+    fn executed();
 }
 
 /// A probe that is in place while this lives, unless kprobes are disarmed globally.
@@ -43,6 +46,7 @@ impl<P: Probe> InstructionProbe<P> {
         let mut kprobe = unsafe { core::mem::zeroed::<bindings::kprobe>() };
         kprobe.addr = core::ptr::with_exposed_provenance_mut(address);
         kprobe.pre_handler = Some(Self::pre_handler);
+        kprobe.post_handler = Some(Self::post_handler);
         let raw = KBox::new(Opaque::new(kprobe), GFP_KERNEL)?;
         // SAFETY: `raw` is boxed and lives until `drop` unregisters it.
         to_result(unsafe { bindings::register_kprobe(raw.get()) })?;
@@ -69,6 +73,17 @@ impl<P: Probe> InstructionProbe<P> {
                 1
             }
         }
+    }
+
+    /// # Safety
+    ///
+    /// Called by kprobes.
+    unsafe extern "C" fn post_handler(
+        _: *mut bindings::kprobe,
+        _: *mut bindings::pt_regs,
+        _: kernel::ffi::c_ulong,
+    ) {
+        P::executed();
     }
 }
 

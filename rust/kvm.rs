@@ -49,6 +49,11 @@ argument!(Vcpu);
 argument!(Vm);
 argument!(DyingVm);
 
+// SAFETY: What can be done with a shared one, any task may do at any time.
+unsafe impl Sync for Vcpu {}
+// SAFETY: As above.
+unsafe impl Sync for Vm {}
+
 impl Vcpu {
     /// The VM it belongs to.
     pub(crate) fn vm(&self) -> &Vm {
@@ -84,6 +89,35 @@ impl Vm {
         // SAFETY: The name of a dentry, which lives as long as the VM and is never renamed.
         (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
     }
+
+    /// The id of the thread that made the VM, as seen from the initial namespace.
+    pub(crate) fn pid(&self) -> i32 {
+        // SAFETY: The VM is alive, and this never changes.
+        unsafe { (*self.0.get()).userspace_pid }
+    }
+
+    /// How many vCPUs it has now.
+    pub(crate) fn vcpus(&self) -> i32 {
+        // SAFETY: The VM is alive.
+        unsafe { bindings::vm_vcpus(self.0.get()) }
+    }
+
+    /// The size of all its memory slots now, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        // SAFETY: The VM is alive.
+        unsafe { bindings::vm_memory(self.0.get()) }
+    }
+}
+
+/// The name of the current process, up to a NUL: that of its main thread.
+pub(crate) type ProcessName = [u8; bindings::PROCESS_NAME_LEN as usize];
+
+/// The name of the current process.
+pub(crate) fn process_name() -> ProcessName {
+    let mut name = ProcessName::default();
+    // SAFETY: It has room for the longest name.
+    unsafe { bindings::current_process_name(name.as_mut_ptr()) };
+    name
 }
 
 /// Whether KVM works on this host (the CPUs started at EL2, and nothing failed).

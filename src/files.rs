@@ -3,15 +3,13 @@
 //! The files under `/sys/kernel/debug/kvm_fwb_reset`.
 
 use crate::{
-    counters::Counters,
     hooks,
     policy::{Maintenance, Policy},
     rust::{
         cpu,
         debugfs::{Dir, File, Parent, View},
-        kvm::Vm,
     },
-    vm::{self, Record},
+    vm::{self, Record, Tally},
 };
 use kernel::{prelude::*, seq_file::SeqFile, seq_print, sync::SetOnce};
 
@@ -19,7 +17,9 @@ use kernel::{prelude::*, seq_file::SeqFile, seq_print, sync::SetOnce};
 struct PolicyFile;
 
 impl File for PolicyFile {
-    fn show(&self, m: &SeqFile) {
+    type Subject = ();
+
+    fn show((): &(), m: &SeqFile) {
         let current = hooks::policy();
         for (i, policy) in Policy::ALL.into_iter().enumerate() {
             let gap = if i == 0 { "" } else { " " };
@@ -32,7 +32,7 @@ impl File for PolicyFile {
         seq_print!(m, "\n");
     }
 
-    fn write(&self, text: &[u8]) -> Result {
+    fn write((): &(), text: &[u8]) -> Result {
         hooks::set_policy(Policy::from_text(text).ok_or(EINVAL)?);
         Ok(())
     }
@@ -42,7 +42,9 @@ impl File for PolicyFile {
 struct HostFile;
 
 impl File for HostFile {
-    fn show(&self, m: &SeqFile) {
+    type Subject = ();
+
+    fn show((): &(), m: &SeqFile) {
         for (name, value) in [
             ("fwb", cpu::has_fwb()),
             ("dic", cpu::has_dic()),
@@ -67,41 +69,95 @@ impl File for HostFile {
 struct TotalStats;
 
 impl File for TotalStats {
-    fn show(&self, m: &SeqFile) {
+    type Subject = ();
+
+    fn show((): &(), m: &SeqFile) {
         show_stats(m, &vm::TOTALS, vm::pending());
     }
 }
 
 /// `stats` of one VM.
-impl File for Record {
-    fn show(&self, m: &SeqFile) {
-        show_stats(m, &self.counters, i32::from(self.is_indebted()));
+struct VmStats;
+
+impl File for VmStats {
+    type Subject = Record;
+
+    fn show(record: &Record, m: &SeqFile) {
+        show_stats(m, &record.tally, i32::from(record.is_indebted()));
     }
 }
 
-fn show_stats(m: &SeqFile, counters: &Counters, pending: i32) {
-    for (name, value) in counters.iter() {
+fn show_stats(m: &SeqFile, tally: &Tally, pending: i32) {
+    for (name, value) in tally.counters.iter() {
         seq_print!(m, "{} {}\n", name, value);
     }
     seq_print!(m, "pending {}\n", pending);
+}
+
+/// `latency`, of all VMs or of one: histograms as `name key value` lines. The keys are `count`,
+/// `sum_ns`, and for each bucket that is not empty the ns that it begins at; it ends at their double.
+struct Latency;
+
+impl File for Latency {
+    type Subject = Tally;
+
+    fn show(tally: &Tally, m: &SeqFile) {
+        for (name, histogram) in tally.latency.iter() {
+            let mut count = 0;
+            for (begins, number) in histogram.iter().filter(|&(_, number)| number != 0) {
+                seq_print!(m, "{} {} {}\n", name, begins, number);
+                count += number;
+            }
+            // Behind the buckets, and the sum of what was shown of them, for they go on changing.
+            seq_print!(m, "{} count {}\n", name, count);
+            seq_print!(m, "{} sum_ns {}\n", name, histogram.sum());
+        }
+    }
+}
+
+/// `info` of one VM: what it is, as `name value` lines.
+struct Info;
+
+impl File for Info {
+    type Subject = Record;
+
+    fn show(record: &Record, m: &SeqFile) {
+        let vm = record.vm();
+        seq_print!(m, "pid {}\ncomm ", vm.pid());
+        for &byte in record.process.iter().take_while(|&&byte| byte != 0) {
+            // A process chooses its name freely, and shall not write lines here.
+            let shown = byte.is_ascii_graphic() || byte == b' ';
+            seq_print!(m, "{}", char::from(if shown { byte } else { b'?' }));
+        }
+        let owed = if record.is_indebted() {
+            "icache"
+        } else {
+            "none"
+        };
+        seq_print!(m, "\nvcpus {}\nmemory_bytes {}\n", vm.vcpus(), vm.memory());
+        seq_print!(m, "owed {}\n", owed);
+    }
 }
 
 /// `clear`: a write of anything sets all counters to 0. The gauge is what it is.
 struct ClearFile;
 
 impl File for ClearFile {
-    fn show(&self, _: &SeqFile) {}
+    type Subject = ();
 
-    fn write(&self, _: &[u8]) -> Result {
+    fn show((): &(), _: &SeqFile) {}
+
+    fn write((): &(), _: &[u8]) -> Result {
         vm::clear();
         Ok(())
     }
 }
 
-static POLICY: View = View::of(&PolicyFile);
-static HOST: View = View::of(&HostFile);
-static STATS: View = View::of(&TotalStats);
-static CLEAR: View = View::of(&ClearFile);
+static POLICY: View = View::of::<PolicyFile>(&());
+static HOST: View = View::of::<HostFile>(&());
+static STATS: View = View::of::<TotalStats>(&());
+static LATENCY: View = View::of::<Latency>(&vm::TOTALS);
+static CLEAR: View = View::of::<ClearFile>(&());
 
 /// The directory of VMs, while there is one.
 static VMS: SetOnce<Parent> = SetOnce::new();
@@ -124,6 +180,7 @@ impl Files {
         root.add_static(c"policy", 0o644, &POLICY);
         root.add_static(c"host", 0o444, &HOST);
         root.add_static(c"stats", 0o444, &STATS);
+        root.add_static(c"latency", 0o444, &LATENCY);
         root.add_static(c"clear", 0o200, &CLEAR);
         Self {
             _vms: vms,
@@ -135,8 +192,8 @@ impl Files {
 /// The directory of one VM, `vms/<pid>-<fd>`.
 pub(crate) struct VmFiles {
     _dir: Dir,
-    /// Behind the directory, for it must outlive the files in it.
-    _stats: KBox<View>,
+    /// Behind the directory, for they must outlive the files in it.
+    _views: KBox<[View; 3]>,
 }
 
 impl VmFiles {
@@ -145,18 +202,27 @@ impl VmFiles {
     /// # Safety
     ///
     /// `record` must outlive the returned value.
-    pub(crate) unsafe fn new(record: &Record, vm: &Vm) -> Option<Self> {
+    pub(crate) unsafe fn new(record: &Record) -> Option<Self> {
         // SAFETY: By the caller.
-        let stats = KBox::new(unsafe { View::new(record) }, GFP_KERNEL).ok()?;
-        let dir = Dir::new(vm.debugfs_name()?, Some(*VMS.as_ref()?));
+        let views = unsafe {
+            [
+                View::new::<VmStats>(record),
+                View::new::<Latency>(&record.tally),
+                View::new::<Info>(record),
+            ]
+        };
+        let views = KBox::new(views, GFP_KERNEL).ok()?;
+        let dir = Dir::new(record.vm().debugfs_name()?, Some(*VMS.as_ref()?));
         if !dir.exists() {
             return None;
         }
-        // SAFETY: Dropped after the directory.
-        unsafe { dir.add(c"stats", 0o444, &*stats) };
+        for (name, view) in [c"stats", c"latency", c"info"].into_iter().zip(&*views) {
+            // SAFETY: Dropped after the directory.
+            unsafe { dir.add(name, 0o444, view) };
+        }
         Some(Self {
             _dir: dir,
-            _stats: stats,
+            _views: views,
         })
     }
 }

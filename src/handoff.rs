@@ -8,7 +8,10 @@
 //! with the task. What the kernel does is left out only if *this* re-init said so: a re-init that
 //! began before the hooks, or under another policy, says nothing and gets the kernel's own way.
 
-use core::{cell::UnsafeCell, ptr};
+use core::{
+    cell::UnsafeCell,
+    ptr::{self, NonNull},
+};
 use kernel::{
     sync::atomic::{Atomic, Full, Relaxed},
     task::Task,
@@ -91,4 +94,34 @@ impl<T: Copy> Handoff<T> {
 
 fn current() -> usize {
     Task::current_raw() as usize
+}
+
+/// A reference to what is known to outlive its use, though no borrow says so.
+pub(crate) struct Lent<T>(NonNull<T>);
+
+impl<T> Clone for Lent<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Lent<T> {}
+
+// SAFETY: A shared reference in all but its lifetime.
+unsafe impl<T: Sync> Send for Lent<T> {}
+// SAFETY: As above.
+unsafe impl<T: Sync> Sync for Lent<T> {}
+
+impl<T> Lent<T> {
+    pub(crate) fn new(value: &T) -> Self {
+        Self(NonNull::from(value))
+    }
+
+    /// # Safety
+    ///
+    /// The value must be alive for `'a`.
+    pub(crate) unsafe fn get<'a>(self) -> &'a T {
+        // SAFETY: By the caller.
+        unsafe { self.0.as_ref() }
+    }
 }

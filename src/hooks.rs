@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The places in KVM where this module has a say, and what it says there.
+//! The places in KVM where this module has a say.
 //!
 //! | place | when | what |
 //! |---|---|---|
@@ -11,18 +11,17 @@
 //! | `kvm_arch_destroy_vm` | last reference to a VM gone | forgets it |
 
 use crate::{
-    counters::Counter,
-    handoff::Handoff,
+    latency::Stopwatch,
     path::ResetPath,
-    policy::{Host, Maintenance, Policy, Remedy},
-    protocol::Stay,
+    policy::Policy,
+    reinit,
     rust::{
         atomic::AtomicI32,
         ftrace::{self, Original, Plan, Redirects, Replacement, RunEntry},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
     },
-    vm::{self, count, invalidate, Record, RecordRef, Records},
+    vm::{self, Record, Records},
 };
 use kernel::{
     prelude::*,
@@ -36,7 +35,6 @@ use kernel::{
 static POLICY: Atomic<u32> = Atomic::new(Policy::Native as u32);
 /// What the hooks know of this host; set before the first is in.
 static PATH: SetOnce<ResetPath> = SetOnce::new();
-static HANDOFF: Handoff<Decision> = Handoff::new();
 
 /// The policy in force.
 pub(crate) fn policy() -> Policy {
@@ -53,34 +51,6 @@ pub(crate) fn path() -> Option<&'static ResetPath> {
     PATH.as_ref()
 }
 
-/// What a re-init decided about the kernel's own maintenance.
-#[derive(Clone, Copy)]
-struct Decision {
-    record: Option<RecordRef>,
-    own: Own,
-}
-
-/// What becomes of the kernel's own maintenance.
-#[derive(Clone, Copy)]
-enum Own {
-    Keep,
-    Elide,
-    /// An unmap: left out if one was made during this stay already.
-    Once(Stay),
-}
-
-/// What the current task has decided in this re-init, for the kernel's own maintenance in it to ask.
-fn decided<'a>() -> (Own, Option<&'a Record>) {
-    match HANDOFF.take() {
-        Some(Decision { record, own }) => {
-            // SAFETY: Every re-init drops what this task decided in others. So it was in this one,
-            // and the vCPU it is made on keeps the VM alive.
-            (own, record.map(|record| unsafe { record.get() }))
-        }
-        None => (Own::Keep, None),
-    }
-}
-
 /// `kvm_reset_vcpu`: the one call of a function's that every KVM_ARM_VCPU_INIT makes.
 struct ResetVcpu;
 
@@ -94,105 +64,17 @@ impl Replacement for ResetVcpu {
     }
 
     fn call(vcpu: &Vcpu) {
+        let begun = Stopwatch::start();
         ftrace::original::<Self>(vcpu);
         // PSCI resets come here too, from KVM_RUN and from ioctls on registers.
         if kvm::current_in_vcpu_init() {
-            vcpu_init(vcpu);
+            reinit::vcpu_init(vcpu, begun);
         }
     }
-}
-
-/// KVM_ARM_VCPU_INIT, past validation. The vCPU's mutex is held, so it is not running.
-fn vcpu_init(vcpu: &Vcpu) {
-    let record = Record::of(vcpu.vm());
-    count(record, Counter::VcpuInit);
-    if let (true, Some(path)) = (vcpu.has_run(), path()) {
-        vcpu_reset(vcpu, record, path);
-    }
-}
-
-/// The same on a vCPU that has run: a guest reset.
-fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath) {
-    // One that this task made before, and the kernel never came to ask for (kprobes were disarmed
-    // just then), must not speak for this re-init.
-    HANDOFF.take();
-
-    let host = &path.host;
-    let policy = policy();
-    // Without its probe the kernel's own invalidation can neither be seen nor left out.
-    let unseen = host.native == Maintenance::Icache && !path.is_armed();
-
-    let debt = !unseen && host.remedy(policy, false) == Remedy::IcacheOwed;
-    let begun = record.map(|record| (record, record.begin(debt)));
-    let busy = vcpu.another_wants_to_run();
-    let remedy = host.remedy(policy, busy || unseen || record.is_none());
-
-    count(record, Counter::VcpuReset);
-    if busy {
-        count(record, Counter::Busy);
-    }
-    if host.dic {
-        count(record, Counter::IcacheDic);
-    }
-    if unseen {
-        count(record, Counter::IcacheInvalidate);
-    }
-
-    let stay = begun.map(|(record, begun)| {
-        if begun.is_first() {
-            count(Some(record), Counter::VmReset);
-        }
-        if debt && remedy != Remedy::IcacheOwed {
-            record.forgive(&begun);
-        }
-        record.show(vcpu.vm());
-        (record, begun.stay())
-    });
-
-    let own = apply(remedy, vcpu.vm(), stay, host);
-    if host.native != Maintenance::None && !unseen {
-        // Where there is no room the kernel goes its own way, on top of what was done here.
-        HANDOFF.put(Decision {
-            record: record.map(RecordRef::new),
-            own,
-        });
-    }
-}
-
-/// Does what `remedy` asks for and the kernel will not do by itself. Returns what becomes of what
-/// it will.
-fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Stay)>, host: &Host) -> Own {
-    let record = stay.map(|(record, _)| record);
-    match remedy {
-        Remedy::Native => Own::Keep,
-        Remedy::Now(wanted) if wanted == host.native => Own::Keep,
-        Remedy::Now(Maintenance::None) | Remedy::IcacheOwed => Own::Elide,
-        Remedy::Now(Maintenance::Icache) => {
-            invalidate(record);
-            Own::Elide
-        }
-        Remedy::Now(Maintenance::Unmap) => {
-            unmap(vm, record);
-            Own::Elide
-        }
-        Remedy::UnmapOnce => match stay {
-            Some((_, stay)) if host.native == Maintenance::Unmap => Own::Once(stay),
-            Some((record, stay)) => {
-                record.unmap_once(stay, || unmap(vm, Some(record)));
-                Own::Elide
-            }
-            None => Own::Keep,
-        },
-    }
-}
-
-fn unmap(vm: &Vm, record: Option<&Record>) {
-    ftrace::original::<UnmapVm>(vm);
-    count(record, Counter::Stage2Unmap);
 }
 
 /// `stage2_unmap_vm`, which only KVM_ARM_VCPU_INIT calls.
-struct UnmapVm;
+pub(crate) struct UnmapVm;
 
 impl Replacement for UnmapVm {
     type Argument = Vm;
@@ -204,13 +86,7 @@ impl Replacement for UnmapVm {
     }
 
     fn call(vm: &Vm) {
-        match decided() {
-            (Own::Elide, record) => count(record, Counter::Stage2UnmapElide),
-            (Own::Once(stay), Some(record)) => {
-                record.unmap_once(stay, || unmap(vm, Some(record)));
-            }
-            (_, record) => unmap(vm, record),
-        }
+        reinit::own_unmap(vm);
     }
 }
 
@@ -219,16 +95,14 @@ struct OwnIcache;
 
 impl Probe for OwnIcache {
     fn hit() -> Step {
-        match (decided(), path().and_then(|path| path.icache.as_ref())) {
-            ((Own::Elide, record), Some(icache)) => {
-                count(record, Counter::IcacheElide);
-                Step::Over(icache.bytes)
-            }
-            ((_, record), _) => {
-                count(record, Counter::IcacheInvalidate);
-                Step::Execute
-            }
+        match path().and_then(|path| path.icache.as_ref()) {
+            Some(icache) if reinit::elides_own_icache() => Step::Over(icache.bytes),
+            _ => Step::Execute,
         }
+    }
+
+    fn executed() {
+        reinit::own_icache_executed();
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! What an arm64 host does to its caches when a guest resets: seen, and done once.
 //!
-//! Start reading at `protocol.rs`, then `policy.rs`, then `hooks.rs`.
+//! Start reading at `protocol.rs`, then `policy.rs`, `reinit.rs` and `hooks.rs`.
 
 use kernel::prelude::*;
 
@@ -10,11 +10,14 @@ mod counters;
 mod files;
 mod handoff;
 mod hooks;
+mod latency;
 mod path;
 mod policy;
 mod protocol;
+mod reinit;
 #[path = "../rust/mod.rs"]
 mod rust;
+mod trace;
 mod vm;
 
 use policy::Policy;

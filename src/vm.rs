@@ -6,30 +6,56 @@
 use crate::{
     counters::{Counter, Counters},
     files,
+    handoff::Lent,
+    latency::{Latency, Stopwatch, Work},
     protocol::{Begun, Gate, Reset, Stay},
     rust::{
         atomic::AtomicI32,
         cpu,
-        kvm::{DyingVm, Vm},
+        kvm::{self, DyingVm, ProcessName, Vm},
         vm_table::{OpenTable, VmTable},
     },
+    trace,
 };
-use core::ptr::NonNull;
 use kernel::{alloc::flags::GFP_KERNEL_ACCOUNT, new_mutex, prelude::*, sync::Mutex};
 
 /// VMs in reset.
 pub(crate) static GATE: Gate = Gate::new();
-/// Counters of all VMs since load.
-pub(crate) static TOTALS: Counters = Counters::new();
+/// Of all VMs since load.
+pub(crate) static TOTALS: Tally = Tally::new();
 /// VMs that owe an invalidation.
 static PENDING: AtomicI32 = AtomicI32::new(0);
 static VMS: VmTable<Record> = VmTable::new();
 
+/// What resets did, and how long it took.
+pub(crate) struct Tally {
+    pub(crate) counters: Counters,
+    pub(crate) latency: Latency,
+}
+
+impl Tally {
+    const fn new() -> Self {
+        Self {
+            counters: Counters::new(),
+            latency: Latency::new(),
+        }
+    }
+
+    fn clear(&self) {
+        self.counters.clear();
+        self.latency.clear();
+    }
+}
+
 /// A VM's record.
 #[pin_data]
 pub(crate) struct Record {
+    /// A record is dropped before its VM is.
+    vm: Lent<Vm>,
+    /// The name of its process when this record was made.
+    pub(crate) process: ProcessName,
     reset: Reset,
-    pub(crate) counters: Counters,
+    pub(crate) tally: Tally,
     /// Held over maintenance that others may wait for instead of doing it again.
     #[pin]
     maintenance: Mutex<()>,
@@ -44,8 +70,10 @@ impl Record {
         VMS.get_or_insert(vm, || {
             KBox::pin_init(
                 pin_init!(Self {
+                    vm: Lent::new(vm),
+                    process: kvm::process_name(),
                     reset: Reset::new(),
-                    counters: Counters::new(),
+                    tally: Tally::new(),
                     maintenance <- new_mutex!((), "kvm_fwb_reset::maintenance"),
                     files <- new_mutex!(None, "kvm_fwb_reset::files"),
                 }),
@@ -57,6 +85,12 @@ impl Record {
     /// The record of `vm`, if it has one. Takes no lock.
     pub(crate) fn find(vm: &Vm) -> Option<&Self> {
         VMS.get(vm)
+    }
+
+    /// The VM.
+    pub(crate) fn vm(&self) -> &Vm {
+        // SAFETY: By the field: it lives as long as this record does.
+        unsafe { self.vm.get() }
     }
 
     /// Publishes a re-init; see [`Reset::begin`].
@@ -77,10 +111,21 @@ impl Record {
 
     /// A vCPU is about to enter the guest: pays and ends the reset.
     pub(crate) fn run(&self) {
-        // The mutex makes payers wait for one payment rather than each making their own. Without a
-        // debt nobody has to wait: an unmap under way must not hold up vCPUs that never stopped.
-        let _payer = self.reset.is_indebted().then(|| self.maintenance.lock());
-        self.settle(|| invalidate(Some(self)));
+        // Without a debt nobody has to wait: an unmap under way must not hold up vCPUs that never
+        // stopped.
+        if !self.reset.is_indebted() {
+            self.settle(|| invalidate(self.vm(), Some(self)));
+            return;
+        }
+        let arrived = Stopwatch::start();
+        {
+            // Makes payers wait for one payment rather than each making their own.
+            let _payer = self.maintenance.lock();
+            self.settle(|| invalidate(self.vm(), Some(self)));
+        }
+        let ns = arrived.ns();
+        took(Some(self), Work::Pay, ns);
+        trace::pay(self.vm(), ns);
     }
 
     fn settle(&self, pay: impl FnOnce()) {
@@ -106,11 +151,11 @@ impl Record {
     }
 
     /// Makes the VM's files, if it has none yet.
-    pub(crate) fn show(&self, vm: &Vm) {
+    pub(crate) fn show(&self) {
         let mut files = self.files.lock();
         if files.is_none() {
             // SAFETY: The record owns them.
-            *files = unsafe { files::VmFiles::new(self, vm) };
+            *files = unsafe { files::VmFiles::new(self) };
         }
     }
 
@@ -123,39 +168,30 @@ impl Record {
     }
 }
 
-/// A record that is known to outlive its use, though no borrow says so.
-#[derive(Clone, Copy)]
-pub(crate) struct RecordRef(NonNull<Record>);
-
-// SAFETY: Records are shared between threads.
-unsafe impl Send for RecordRef {}
-
-impl RecordRef {
-    pub(crate) fn new(record: &Record) -> Self {
-        Self(NonNull::from(record))
-    }
-
-    /// # Safety
-    ///
-    /// The record's VM must be alive for `'a`.
-    pub(crate) unsafe fn get<'a>(self) -> &'a Record {
-        // SAFETY: By the caller: a record lives as long as its VM.
-        unsafe { self.0.as_ref() }
+/// Counts for the VM, if its record is known, and in all.
+pub(crate) fn count(record: Option<&Record>, counter: Counter) {
+    TOTALS.counters.count(counter);
+    if let Some(record) = record {
+        record.tally.counters.count(counter);
     }
 }
 
-/// Counts for the VM, if its record is known, and in all.
-pub(crate) fn count(record: Option<&Record>, counter: Counter) {
-    TOTALS.count(counter);
+/// Notes how long some work took, for the VM, if its record is known, and in all.
+pub(crate) fn took(record: Option<&Record>, work: Work, ns: u64) {
+    TOTALS.latency.add(work, ns);
     if let Some(record) = record {
-        record.counters.count(counter);
+        record.tally.latency.add(work, ns);
     }
 }
 
 /// Invalidates all PEs' instruction caches, on account of that VM.
-pub(crate) fn invalidate(record: Option<&Record>) {
+pub(crate) fn invalidate(vm: &Vm, record: Option<&Record>) {
+    let begun = Stopwatch::start();
     cpu::invalidate_icache_all();
+    let ns = begun.ns();
     count(record, Counter::IcacheInvalidate);
+    took(record, Work::IcacheInvalidate, ns);
+    trace::icache_invalidate(vm, false, ns);
 }
 
 /// VMs that owe an invalidation now.
@@ -163,10 +199,10 @@ pub(crate) fn pending() -> i32 {
     PENDING.load()
 }
 
-/// Sets all counters to 0.
+/// Sets all counters and histograms to 0.
 pub(crate) fn clear() {
     TOTALS.clear();
-    VMS.for_each(|record| record.counters.clear());
+    VMS.for_each(|record| record.tally.clear());
 }
 
 /// Pays what all VMs owe.
