@@ -197,6 +197,8 @@ struct Vcpu {
 struct Vm {
     vcpus: Vec<Vcpu>,
     counters: Counters,
+    /// Re-inits whose end the module could not see.
+    untimed: u64,
     /// Re-initialised since the module was loaded, so that it has files of its own.
     listed: bool,
     /// Re-initialised since the last KVM_RUN.
@@ -215,6 +217,7 @@ pub struct Model {
     /// Whether kprobes fire. Without them the kernel's own invalidation is neither seen nor left out.
     pub armed: bool,
     total: Counters,
+    untimed: u64,
     vms: BTreeMap<String, Vm>,
 }
 
@@ -226,6 +229,7 @@ impl Model {
             loaded: false,
             armed: true,
             total: Counters::default(),
+            untimed: 0,
             vms: BTreeMap::new(),
         }
     }
@@ -254,10 +258,10 @@ impl Model {
     }
 
     pub fn clear(&mut self) {
-        self.total = Counters::default();
-        self.vms
-            .values_mut()
-            .for_each(|vm| vm.counters = Counters::default());
+        (self.total, self.untimed) = (Counters::default(), 0);
+        for vm in self.vms.values_mut() {
+            (vm.counters, vm.untimed) = (Counters::default(), 0);
+        }
     }
 
     pub fn create(&mut self, name: &str, vcpus: usize) {
@@ -285,6 +289,8 @@ impl Model {
         };
         if vm.vcpus[vcpu].has_run {
             add += vm.reset(vcpu, host, policy, blind);
+            vm.untimed += u64::from(blind);
+            self.untimed += u64::from(blind);
         }
         vm.counters += add;
         self.total += add;
@@ -329,6 +335,16 @@ impl Model {
             pending: pending as u64,
             ..self.total
         }
+    }
+
+    /// How many re-inits of all are not in `latency`.
+    pub fn untimed(&self) -> u64 {
+        self.untimed
+    }
+
+    /// The same of one VM.
+    pub fn untimed_of(&self, name: &str) -> u64 {
+        self.vms.get(name).map_or(0, |vm| vm.untimed)
     }
 
     /// What each directory in `vms` must read.

@@ -129,7 +129,7 @@ impl Lab {
     /// Compares every counter there is with the model.
     pub fn check(&self, when: &str) -> Result<()> {
         let model = self.model();
-        let mut wrong = difference("stats", &model.total(), &module::stats("stats")?);
+        let mut wrong = difference("", &model.total(), model.untimed())?;
         let names: Vec<_> = model.per_vm().keys().map(|name| name.to_string()).collect();
         let listed = module::vms()?;
         if names != listed {
@@ -137,8 +137,8 @@ impl Lab {
         }
         for (name, want) in model.per_vm() {
             if listed.iter().any(|listed| listed == name) {
-                let file = format!("vms/{name}/stats");
-                wrong.extend(difference(&file, &want, &module::stats(&file)?));
+                let untimed = model.untimed_of(name);
+                wrong.extend(difference(&format!("vms/{name}/"), &want, untimed)?);
             }
         }
         ensure!(wrong.is_empty(), "{when}:\n{}", wrong.join("\n"));
@@ -156,9 +156,15 @@ impl Lab {
     }
 }
 
-fn difference(file: &str, want: &Counters, got: &Counters) -> Vec<String> {
-    want.difference(got)
-        .into_iter()
-        .map(|line| format!("{file}: {line}"))
-        .collect()
+/// What the files in `directory` say otherwise than `want`, of whose re-inits so many are `untimed`.
+fn difference(directory: &str, want: &Counters, untimed: u64) -> Result<Vec<String>> {
+    let (stats, latency) = (format!("{directory}stats"), format!("{directory}latency"));
+    let mut wrong = Vec::new();
+    for line in want.difference(&module::stats(&stats)?) {
+        wrong.push(format!("{stats}: {line}"));
+    }
+    for line in module::latency(&latency)?.contradictions(want, untimed) {
+        wrong.push(format!("{latency}: {line}"));
+    }
+    Ok(wrong)
 }

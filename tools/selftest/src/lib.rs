@@ -9,6 +9,7 @@ pub mod kmsg;
 pub mod ktap;
 #[cfg(target_arch = "aarch64")]
 pub mod lab;
+pub mod latency;
 pub mod module;
 #[cfg(target_arch = "aarch64")]
 pub mod vm;

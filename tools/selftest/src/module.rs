@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::expect::Counters;
+use crate::latency::Latency;
 use anyhow::{Context, Result, anyhow};
 
 pub const NAME: &str = "kvm_fwb_reset";
@@ -67,6 +68,12 @@ pub fn write(file: &str, text: &str) -> io::Result<()> {
 }
 
 pub fn stats(file: &str) -> Result<Counters> {
+    read(file)?
+        .parse()
+        .map_err(|error| anyhow!("{file}: {error}"))
+}
+
+pub fn latency(file: &str) -> Result<Latency> {
     read(file)?
         .parse()
         .map_err(|error| anyhow!("{file}: {error}"))

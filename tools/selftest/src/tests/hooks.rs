@@ -46,7 +46,8 @@ fn one_reset(lab: &Lab, vm: &mut Vm, when: &str) -> Result<()> {
     lab.check(&format!("{when}: running"))
 }
 
-const TRACING: &str = "/sys/kernel/tracing";
+/// Where tracefs is.
+pub const TRACING: &str = "/sys/kernel/tracing";
 const HOOKED: [&str; 4] = [
     "kvm_arch_vcpu_ioctl_run",
     "kvm_reset_vcpu",
@@ -54,7 +55,8 @@ const HOOKED: [&str; 4] = [
     "kvm_arch_destroy_vm",
 ];
 
-fn trace(file: &str, text: &str) -> Result<()> {
+/// Writes one of its files.
+pub fn trace(file: &str, text: &str) -> Result<()> {
     let path = format!("{TRACING}/{file}");
     fs::write(&path, text).with_context(|| format!("write {text:?} to {path}"))
 }

@@ -175,8 +175,9 @@ pub fn unload_with_open_file(lab: &Lab) -> Result<()> {
     let mut vm = lab.vm(2)?;
     vm.report()?;
     vm.reset()?;
-    let of_vm = format!("vms/{}/stats", vm.name());
-    for file in ["policy", "host", "stats", &of_vm] {
+    let of_vm = ["stats", "latency", "info"].map(|file| format!("vms/{}/{file}", vm.name()));
+    let of_all = ["policy", "host", "stats", "latency"].map(str::to_owned);
+    for file in of_all.iter().chain(&of_vm) {
         let open = File::open(module::path(file)).with_context(|| format!("open {file}"))?;
         refused(
             &format!("rmmod with {file} open"),
@@ -189,11 +190,19 @@ pub fn unload_with_open_file(lab: &Lab) -> Result<()> {
         );
         lab.check("after a refused rmmod")?;
     }
-    // The file of a VM may outlive it.
-    let open = File::open(module::path(&of_vm))?;
+    // The files of a VM may outlive it, and then say nothing more.
+    let open: Vec<_> = of_vm
+        .iter()
+        .map(|file| File::open(module::path(file)))
+        .collect::<io::Result<_>>()?;
     drop(vm);
-    lab.check("the VM of an open file is gone")?;
-    let _ = io::read_to_string(&open);
+    lab.check("the VM of open files is gone")?;
+    for (file, open) in of_vm.iter().zip(&open) {
+        ensure!(
+            io::read_to_string(open).is_err(),
+            "{file}: still read after its VM was gone"
+        );
+    }
     drop(open);
     lab.unload()
 }

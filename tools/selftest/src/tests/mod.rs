@@ -7,6 +7,7 @@ mod loading;
 mod mixed;
 pub mod refusals;
 mod reset;
+mod show;
 mod storm;
 pub mod victim;
 
@@ -51,6 +52,9 @@ pub const TESTS: &[Test] = &[
     Test { name: "switch_between_resets", policies: ONCE, run: mixed::switch_between_resets },
     Test { name: "switch_in_reset", policies: ONCE, run: mixed::switch_in_reset },
     Test { name: "clear_in_reset", policies: ALL, run: mixed::clear_in_reset },
+
+    Test { name: "info", policies: ALL, run: show::info },
+    Test { name: "trace_events", policies: ALL, run: show::trace_events },
 
     Test { name: "destroyed_in_reset", policies: ALL, run: life::destroyed_in_reset },
     Test { name: "killed", policies: BOTH, run: life::killed },
