@@ -2,15 +2,18 @@
 //! What the kernel's slabs hold, to tell what the module keeps for each VM.
 
 use std::fs;
+use std::io;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kvm_ioctls::Kvm;
 
 use crate::vm::Vm;
 
-/// VMs whose memory is measured: enough that a slab more or less hardly shows, and as many as a
-/// process may have descriptors for.
-const VMS: usize = 400;
+/// VMs whose memory is measured: enough that a slab more or less hardly shows, and more than hosts
+/// have.
+const VMS: usize = 1000;
+/// Descriptors for them all, a few for each.
+const DESCRIPTORS: u64 = 8 * VMS as u64;
 
 /// Bytes by which all slabs together grow for each VM that is re-initialised for the first time,
 /// having run before. Without the module that should be nothing.
@@ -24,6 +27,17 @@ pub fn per_vm_in_reset(vms: &mut [Vm]) -> Result<u64> {
 
 /// VMs to measure that with.
 pub fn vms(kvm: &Kvm) -> Result<Vec<Vm>> {
+    let limit = libc::rlimit {
+        rlim_cur: DESCRIPTORS,
+        rlim_max: DESCRIPTORS,
+    };
+    // SAFETY: Reads the structure only.
+    let refused = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0;
+    ensure!(
+        !refused,
+        "{DESCRIPTORS} descriptors: {}",
+        io::Error::last_os_error()
+    );
     (0..VMS).map(|_| Vm::new(kvm, 1)).collect()
 }
 

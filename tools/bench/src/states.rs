@@ -40,8 +40,14 @@ pub fn measure() -> Result<()> {
     load(Policy::Once)?;
     println!("bench: idle size {}", size()?);
     println!("bench: idle per_vm {}", memory::per_vm_in_reset(&mut vms)?);
+    for vm in &mut vms {
+        vm.run()?;
+    }
+    calls(&kvm, "crowd")?;
+    reads(&kvm, "crowd")?;
     drop(vms);
     calls(&kvm, "idle")?;
+    reads(&kvm, "idle")?;
     let mut other = Vm::new(&kvm, 1)?;
     other.init()?;
     calls(&kvm, "other")?;
@@ -82,6 +88,25 @@ fn calls(kvm: &Kvm, state: &str) -> Result<()> {
         Ok(taken)
     })?
     .tell(state, "init");
+    Ok(())
+}
+
+/// Readers of the module's files: of all VMs, and of one.
+fn reads(kvm: &Kvm, state: &str) -> Result<()> {
+    let known = module::vms()?;
+    let mut vm = Vm::new(kvm, 1)?;
+    vm.init()?;
+    let own = module::vms()?
+        .into_iter()
+        .find(|name| !known.contains(name));
+    let own = own.context("a VM that was reset has no files")?;
+    for (what, file) in [
+        ("read_stats", "stats".to_owned()),
+        ("read_latency", "latency".to_owned()),
+        ("read_vm", format!("vms/{own}/stats")),
+    ] {
+        Samples::take(CALLS, BURST, || time(|| module::read(&file)))?.tell(state, what);
+    }
     Ok(())
 }
 
