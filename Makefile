@@ -2,16 +2,16 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test selftest clippy fmt clean help
+.PHONY: module demo lab bench test selftest verify clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
-export KERNEL KDIR LLVM CPU VCPUS REBOOTS
+export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE
 
 module:
 	@scripts/module >/dev/null
 
-demo lab bench test selftest:
+demo lab bench test selftest verify:
 	@scripts/$@
 
 clippy:
@@ -37,6 +37,8 @@ help:
 	@echo 'make lab                a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
 	@echo 'make bench              what calls and resets cost, in instructions, without and with the module [CPU=] [KERNEL=]'
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
+	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
+	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
 	@echo 'make test               every test there is'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'

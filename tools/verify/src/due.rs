@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is due at a VM's reset, from what the policies promise and what the architecture demands.
+
+use selftest::expect::{Counters, Host, Model, Policy};
+
+use crate::record::State;
+
+/// What one section must show. Dirty data, never: with FWB stage 2 makes all accesses cacheable (Arm
+/// ARM, HCR_EL2.FWB), and without it all states unmap, so that what is not clean faults in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Invalidations of all PEs' I-caches on account of re-inits.
+    pub invalidations: u64,
+    /// Unmaps of all RAM at stage 2.
+    pub unmaps: u64,
+    /// Whether guests execute code that is not there any more.
+    pub stale: bool,
+    /// What `stats` reads.
+    pub counters: Option<Counters>,
+}
+
+impl Due {
+    /// At the reset of a VM of so many vCPUs that have all run, and all run again.
+    pub fn at_reset(host: Host, state: State, vcpus: usize) -> Self {
+        // Without the module the kernel goes its own way, and that is what the module calls native.
+        let counters = counters(host, state.0.unwrap_or(Policy::Native), vcpus, true);
+        let (invalidations, unmaps) = (counters.icache_invalidate, counters.stage2_unmap);
+        Self {
+            invalidations,
+            unmaps,
+            // With DIC the I-caches need nothing: instructions are as coherent as data (Arm ARM,
+            // CTR_EL0.DIC). Otherwise it takes an invalidation, or else an unmap: what faults in
+            // again is invalidated then.
+            stale: !host.dic && invalidations == 0 && unmaps == 0,
+            counters: state.0.map(|_| counters),
+        }
+    }
+
+    /// When the VM is made and runs for the first time: all of its memory faults in.
+    pub fn at_first(host: Host, state: State, vcpus: usize) -> Self {
+        Self {
+            invalidations: 0,
+            unmaps: 0,
+            stale: false,
+            counters: state.0.map(|policy| counters(host, policy, vcpus, false)),
+        }
+    }
+}
+
+/// Whether what user space writes after the re-init, and before any vCPU runs again, is to be seen as
+/// well: the policy pays late, or code and data come in by a fault, or nothing is needed.
+pub fn covers_late_writes(host: Host, state: State) -> bool {
+    let due = Due::at_reset(host, state, 1);
+    host.fwb && host.dic || due.unmaps > 0 || state.0 == Some(Policy::Once)
+}
+
+fn counters(host: Host, policy: Policy, vcpus: usize, reset: bool) -> Counters {
+    const VM: &str = "vm";
+    let mut model = Model::new(host);
+    model.load(policy);
+    model.create(VM, vcpus);
+    let init_and_run = |model: &mut Model| {
+        (0..vcpus).for_each(|vcpu| model.init(VM, vcpu));
+        (0..vcpus).for_each(|vcpu| model.enter(VM, vcpu));
+        (0..vcpus).for_each(|vcpu| model.leave(VM, vcpu));
+    };
+    init_and_run(&mut model);
+    if reset {
+        model.clear();
+        init_and_run(&mut model);
+    }
+    model.total()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [State; 5] = State::ALL;
+
+    fn due(facts: &str, vcpus: usize) -> [(u64, u64, bool); 5] {
+        let host: Host = facts.parse().unwrap();
+        STATES.map(|state| {
+            let due = Due::at_reset(host, state, vcpus);
+            (due.invalidations, due.unmaps, due.stale)
+        })
+    }
+
+    /// The promise in full, for none, native, fwb, once and unmap.
+    #[test]
+    fn what_is_due() {
+        for vcpus in [1, 8, 64] {
+            let n = vcpus as u64;
+            let [all, once] = [n, 1].map(|count| (count, 0, false));
+            let [each, one] = [n, 1].map(|count| (0, count, false));
+            let (nothing, stale) = ((0, 0, false), (0, 0, true));
+
+            let icache = "fwb:1,dic:0,native_reset:icache";
+            assert_eq!(due(icache, vcpus), [all, all, all, once, each]);
+            let rfc = "fwb:1,dic:0,native_reset:none";
+            assert_eq!(due(rfc, vcpus), [stale, stale, all, once, each]);
+            let legacy = "fwb:1,dic:0,native_reset:unmap";
+            assert_eq!(due(legacy, vcpus), [each, each, all, once, each]);
+            let dic = "fwb:1,dic:1,native_reset:none";
+            assert_eq!(due(dic, vcpus), [nothing, nothing, nothing, nothing, each]);
+            let no_fwb = "fwb:0,dic:0,native_reset:unmap";
+            assert_eq!(due(no_fwb, vcpus), [each, each, each, one, each]);
+        }
+    }
+
+    #[test]
+    fn what_covers_late_writes() {
+        let covered = |facts: &str| {
+            let host = facts.parse().unwrap();
+            STATES.map(|state| covers_late_writes(host, state))
+        };
+        let [icache, legacy] = ["icache", "unmap"]
+            .map(|native| covered(&format!("fwb:1,dic:0,native_reset:{native}")));
+        assert_eq!(icache, [false, false, false, true, true]);
+        assert_eq!(legacy, [true, true, false, true, true]);
+        assert_eq!(covered("fwb:1,dic:1"), [true; 5]);
+        assert_eq!(covered("fwb:0,dic:0"), [true; 5]);
+    }
+
+    #[test]
+    fn a_new_vm_owes_nothing() {
+        let host = "fwb:1,dic:0".parse().unwrap();
+        let due = Due::at_first(host, State(Some(Policy::Once)), 8);
+        let counters = due.counters.unwrap();
+        assert_eq!((counters.vcpu_init, counters.vcpu_reset), (8, 0));
+        assert_eq!(Due::at_first(host, State(None), 8).counters, None);
+    }
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Joins what the workload said with what the oracle saw, and says what is not as due.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use selftest::expect::{Counters, Host};
+
+use crate::due::Due;
+use crate::oracle;
+use crate::record::{Boot, Code, Record, Section, State};
+
+/// The fewest instructions that a vCPU executes in a section: `Work` of [`selftest::guest`], without
+/// the store that leaves the guest. An oracle that saw fewer did not look.
+const INSTRUCTIONS: u64 = 8;
+
+/// What was seen at one reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub stale_fetches: u64,
+    pub dirty_reads: u64,
+    pub dirty_writes: u64,
+    /// `ic ialluis` on account of re-inits.
+    pub invalidations: u64,
+    pub unmaps: u64,
+}
+
+/// One VM, reset again and again in one state.
+#[derive(Debug)]
+pub struct Cell {
+    pub state: State,
+    pub vcpus: usize,
+    /// One for each reset.
+    pub resets: Vec<Seen>,
+    /// What is not as due.
+    pub wrong: Vec<String>,
+}
+
+/// One boot of the lab.
+#[derive(Debug)]
+pub struct Run {
+    pub boot: Boot,
+    pub cells: Vec<Cell>,
+    /// What is wrong outside of any cell.
+    pub wrong: Vec<String>,
+}
+
+impl Run {
+    /// Whether all is as due.
+    pub fn is_right(&self) -> bool {
+        self.wrong.is_empty() && self.cells.iter().all(|cell| cell.wrong.is_empty())
+    }
+}
+
+/// Judges one boot by the console's log and the oracle's sections.
+pub fn judge(log: &str, mut seen: BTreeMap<u64, oracle::Section>) -> Result<Run> {
+    let (mut boot, mut codes, mut sections) = (None, Vec::new(), Vec::new());
+    for record in Record::all(log)? {
+        match record {
+            Record::Boot(record) => boot = Some(record),
+            Record::Code(code) => codes.push(code),
+            Record::Section(section) => sections.push(section),
+        }
+    }
+    let boot = boot.context("the log has no line that the workload begins with")?;
+    let host: Host = boot.facts.parse().map_err(anyhow::Error::msg)?;
+
+    let mut cells = Vec::new();
+    for &state in &boot.states {
+        for &vcpus in &boot.vcpus {
+            let mut cell = Cell {
+                state,
+                vcpus,
+                resets: Vec::new(),
+                wrong: Vec::new(),
+            };
+            for reset in 0..=boot.resets {
+                let at = |wrong: String| format!("{}: {wrong}", moment(reset));
+                let said = sections.iter().find(|section| {
+                    (section.state, section.vcpus, section.reset) == (state, vcpus, reset)
+                });
+                let Some(said) = said else {
+                    cell.wrong.push(at("the workload said nothing".to_owned()));
+                    continue;
+                };
+                let Some(saw) = seen.remove(&said.number) else {
+                    cell.wrong.push(at("the oracle saw nothing".to_owned()));
+                    continue;
+                };
+                let (seen, wrong) = compare(host, said, &saw, &codes)?;
+                cell.wrong.extend(wrong.into_iter().map(at));
+                if reset > 0 {
+                    cell.resets.push(seen);
+                }
+            }
+            cells.push(cell);
+        }
+    }
+    // What is left is no reset: loading, unloading, the end of VMs.
+    let wrong = seen
+        .into_values()
+        .filter(|saw| saw.stale_fetches + saw.dirty_reads + saw.dirty_writes > 0)
+        .map(|saw| {
+            format!(
+                "section {} ({}), no reset: {} stale fetches, {} dirty reads, {} dirty writes",
+                saw.number, saw.name, saw.stale_fetches, saw.dirty_reads, saw.dirty_writes
+            )
+        })
+        .collect();
+    Ok(Run { boot, cells, wrong })
+}
+
+fn moment(reset: usize) -> String {
+    match reset {
+        0 => "first run".to_owned(),
+        _ => format!("reset {reset}"),
+    }
+}
+
+/// What a section shows, and what of it is not as due.
+fn compare(
+    host: Host,
+    said: &Section,
+    saw: &oracle::Section,
+    codes: &[Code],
+) -> Result<(Seen, Vec<String>)> {
+    let due = match said.reset {
+        0 => Due::at_first(host, said.state, said.vcpus),
+        _ => Due::at_reset(host, said.state, said.vcpus),
+    };
+    let is_ours = |pc| {
+        codes
+            .iter()
+            .any(|code| (code.start..code.end).contains(&pc))
+    };
+    let seen = Seen {
+        stale_fetches: saw.stale_fetches,
+        dirty_reads: saw.dirty_reads,
+        dirty_writes: saw.dirty_writes,
+        invalidations: saw.invalidations(is_ours)?,
+        unmaps: said.unmaps,
+    };
+
+    let mut wrong = Vec::new();
+    let mut exactly = |what: &str, want: u64, got: u64| {
+        if got != want {
+            wrong.push(format!("{what}: want {want}, got {got}"));
+        }
+    };
+    exactly("invalidations", due.invalidations, seen.invalidations);
+    exactly("unmaps", due.unmaps, seen.unmaps);
+    exactly("dirty reads", 0, seen.dirty_reads);
+    exactly("dirty writes", 0, seen.dirty_writes);
+    // How often depends on what each PE has run; whether does not.
+    match (due.stale, seen.stale_fetches) {
+        (false, 0) | (true, 1..) => {}
+        (false, got) => wrong.push(format!("stale fetches: want none, got {got}")),
+        (true, 0) => wrong.push("stale fetches: want some, got none".to_owned()),
+    }
+
+    let least = INSTRUCTIONS * said.vcpus as u64;
+    if saw.guest_instructions < least {
+        wrong.push(format!(
+            "guest instructions: want {least} or more, got {}: the oracle does not see the guest",
+            saw.guest_instructions
+        ));
+    }
+    match (due.counters, &said.stats) {
+        (None, None) => {}
+        (Some(want), Some(text)) => match text.parse::<Counters>() {
+            Ok(got) => wrong.extend(want.difference(&got)),
+            Err(error) => wrong.push(error),
+        },
+        (None, Some(_)) => wrong.push("the module was loaded".to_owned()),
+        (Some(_), None) => wrong.push("the module was not loaded".to_owned()),
+    }
+    Ok((seen, wrong))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selftest::expect::Policy;
+
+    const OURS: u64 = 0xffff_8000_8000_1000;
+    const ONCE: State = State(Some(Policy::Once));
+    const HOST: &str = "fwb:1,dic:0,native_reset:icache";
+    const RFC: &str = "fwb:1,dic:0,native_reset:none";
+    const NO_FWB: &str = "fwb:0,dic:0,native_reset:unmap";
+
+    /// A boot as it should be, with one cell of 8 vCPUs and two resets, to be made wrong.
+    struct Recorded {
+        boot: Boot,
+        sections: Vec<Section>,
+        seen: Vec<oracle::Section>,
+    }
+
+    impl Recorded {
+        fn new(facts: &str, state: State) -> Self {
+            let vcpus = 8;
+            let host = facts.parse().unwrap();
+            let (mut sections, mut seen) = (Vec::new(), Vec::new());
+            for (number, reset) in (10..).zip(0..=2) {
+                let due = match reset {
+                    0 => Due::at_first(host, state, vcpus),
+                    _ => Due::at_reset(host, state, vcpus),
+                };
+                sections.push(Section {
+                    number,
+                    state,
+                    vcpus,
+                    reset,
+                    unmaps: due.unmaps,
+                    stats: due.counters.map(|counters| counters.to_string()),
+                });
+                let site = |pc: u64, count| oracle::Site {
+                    pc: format!("{pc:#x}"),
+                    kind: "ic_ialluis".to_owned(),
+                    count,
+                };
+                seen.push(oracle::Section {
+                    number,
+                    guest_instructions: 72,
+                    stale_fetches: due.stale.into(),
+                    // That of the kernel's on account of faults is not ours.
+                    sites: vec![site(OURS, due.invalidations), site(OURS + 4096, 5)],
+                    ..oracle::Section::default()
+                });
+            }
+            let boot = Boot {
+                release: "7.3.4".to_owned(),
+                kernel: "stock".to_owned(),
+                cpu: "cortex-a710".to_owned(),
+                facts: facts.to_owned(),
+                states: vec![state],
+                vcpus: vec![vcpus],
+                resets: 2,
+            };
+            Self {
+                boot,
+                sections,
+                seen,
+            }
+        }
+
+        fn judge(&self) -> Run {
+            let code = Code {
+                name: "kvm_arch_vcpu_ioctl".to_owned(),
+                start: OURS,
+                end: OURS + 4096,
+            };
+            let mut records = vec![Record::Boot(self.boot.clone()), Record::Code(code)];
+            records.extend(self.sections.iter().cloned().map(Record::Section));
+            let lines: Vec<_> = records.iter().map(|line| line.line().unwrap()).collect();
+            let seen = self.seen.iter().map(|saw| (saw.number, saw.clone()));
+            judge(&lines.join("\r\n"), seen.collect()).unwrap()
+        }
+
+        /// All that is wrong, in one text.
+        fn wrong(&self) -> String {
+            let run = self.judge();
+            assert_eq!(
+                run.is_right(),
+                run.wrong.is_empty() && run.cells[0].wrong.is_empty()
+            );
+            [run.wrong, run.cells[0].wrong.clone()].concat().join("; ")
+        }
+    }
+
+    #[test]
+    fn what_is_due_is_right() {
+        for facts in [HOST, RFC, NO_FWB, "fwb:1,dic:1,native_reset:none"] {
+            for state in State::ALL {
+                assert_eq!(Recorded::new(facts, state).wrong(), "", "{facts} {state}");
+            }
+        }
+        let run = Recorded::new(HOST, ONCE).judge();
+        assert_eq!(run.cells[0].resets.len(), 2);
+        assert_eq!(run.cells[0].resets[1].invalidations, 1);
+    }
+
+    /// Each way to be wrong is said, at its reset.
+    #[test]
+    fn what_is_not_is_said() {
+        type Change = fn(&mut Recorded);
+        let changes: [(&str, State, Change, &str); 16] = [
+            (
+                HOST,
+                ONCE,
+                |r| r.seen[1].stale_fetches = 1,
+                "reset 1: stale fetches: want none, got 1",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| r.seen[0].stale_fetches = 1,
+                "first run: stale fetches: want none, got 1",
+            ),
+            (
+                RFC,
+                State(None),
+                |r| r.seen[2].stale_fetches = 0,
+                "reset 2: stale fetches: want some, got none",
+            ),
+            (
+                RFC,
+                State(None),
+                |r| r.seen[2].dirty_reads = 4,
+                "reset 2: dirty reads: want 0, got 4",
+            ),
+            (
+                NO_FWB,
+                ONCE,
+                |r| r.seen[1].dirty_reads = 4,
+                "reset 1: dirty reads: want 0, got 4",
+            ),
+            (
+                NO_FWB,
+                ONCE,
+                |r| r.seen[1].dirty_writes = 4,
+                "reset 1: dirty writes: want 0, got 4",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| r.seen[1].sites[0].count = 2,
+                "reset 1: invalidations: want 1, got 2",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| r.seen[1].sites[0].count = 0,
+                "reset 1: invalidations: want 1, got 0",
+            ),
+            (
+                HOST,
+                State(None),
+                |r| r.seen[1].sites[0].kind = "ic_iallu".to_owned(),
+                "reset 1: invalidations: want 8, got 0",
+            ),
+            (
+                NO_FWB,
+                ONCE,
+                |r| r.sections[2].unmaps = 2,
+                "reset 2: unmaps: want 1, got 2",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| r.seen[1].guest_instructions = 63,
+                "reset 1: guest instructions: want 64 or more, got 63: the oracle does not see the guest",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| r.sections[1].stats = r.sections[0].stats.clone(),
+                "reset 1: vcpu_reset: want 8, got 0; reset 1: vm_reset: want 1, got 0; reset 1: icache_invalidate: want 1, got 0; reset 1: icache_elide: want 8, got 0",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| r.sections[1].stats = None,
+                "reset 1: the module was not loaded",
+            ),
+            (
+                HOST,
+                State(None),
+                |r| r.sections[1].stats = Some(String::new()),
+                "reset 1: the module was loaded",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| drop(r.sections.pop()),
+                "reset 2: the workload said nothing",
+            ),
+            (
+                HOST,
+                ONCE,
+                |r| drop(r.seen.pop()),
+                "reset 2: the oracle saw nothing",
+            ),
+        ];
+        for (facts, state, change, want) in changes {
+            let mut recorded = Recorded::new(facts, state);
+            change(&mut recorded);
+            assert_eq!(recorded.wrong(), want);
+        }
+    }
+
+    #[test]
+    fn what_is_found_outside_of_resets_is_said() {
+        let mut recorded = Recorded::new(HOST, ONCE);
+        let mut other = oracle::Section {
+            number: 99,
+            name: "unload".to_owned(),
+            ..oracle::Section::default()
+        };
+        recorded.seen.push(other.clone());
+        assert_eq!(recorded.wrong(), "");
+        other.stale_fetches = 2;
+        recorded.seen[3] = other;
+        assert_eq!(
+            recorded.wrong(),
+            "section 99 (unload), no reset: 2 stale fetches, 0 dirty reads, 0 dirty writes"
+        );
+    }
+
+    #[test]
+    fn a_log_without_a_beginning_is_refused() {
+        assert!(judge("lab: verify ended, status 0\n", BTreeMap::new()).is_err());
+    }
+}
