@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Everything changes under a storm of re-inits. Counts mean nothing then; what the guests run does.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -33,31 +34,50 @@ pub fn load_storm(lab: &Lab) -> Result<()> {
     storm(lab, 3, |change| {
         let policy = Policy::ALL[(change + 2) % 4] as u8;
         module::insert(&format!("policy={policy}")).context("insmod")?;
-        module::remove().context("rmmod")
+        remove_between_readers()
     })?;
     // The next ones start from what the storm left behind.
     lab.load(Policy::Once)?;
     calm(lab)
 }
 
+/// Unloads as soon as no reader happens to have a file open.
+fn remove_between_readers() -> Result<()> {
+    let mut result = module::remove();
+    for _ in 0..10_000 {
+        let in_use = |error: &io::Error| error.raw_os_error() == Some(libc::EWOULDBLOCK);
+        if !result.as_ref().is_err_and(in_use) {
+            break;
+        }
+        thread::yield_now();
+        result = module::remove();
+    }
+    result.context("rmmod")
+}
+
 /// Makes all the changes while one VM is re-initialised in turn, one in parallel, and one with a vCPU
-/// that runs on.
+/// that runs on; others come and go, and all files are read.
 fn storm(lab: &Lab, changes: usize, change: impl Fn(usize) -> Result<()>) -> Result<()> {
     let over = AtomicBool::new(false);
-    let until_over = |vcpus, round: fn(&mut Vm) -> Result<()>| {
-        let mut vm = lab.vm(vcpus)?;
-        vm.report()?;
+    let until_over = |round: &mut dyn FnMut() -> Result<()>| {
         while !over.load(Ordering::Relaxed) {
-            round(&mut vm)?;
+            round()?;
         }
         Ok(())
     };
-    let until_over = &until_over;
+    let on_vm = |vcpus, round: fn(&mut Vm) -> Result<()>| {
+        let mut vm = lab.vm(vcpus)?;
+        vm.report()?;
+        until_over(&mut || round(&mut vm))
+    };
+    let (until_over, on_vm) = (&until_over, &on_vm);
     thread::scope(|scope| {
         let threads = [
-            scope.spawn(move || until_over(4, in_turn)),
-            scope.spawn(move || until_over(4, in_parallel)),
-            scope.spawn(move || until_over(2, next_to_one_that_runs)),
+            scope.spawn(move || on_vm(4, in_turn)),
+            scope.spawn(move || on_vm(4, in_parallel)),
+            scope.spawn(move || on_vm(2, next_to_one_that_runs)),
+            scope.spawn(move || until_over(&mut || come_and_go(lab))),
+            scope.spawn(move || until_over(&mut read_all)),
         ];
         let mut result = Ok(());
         for number in 0..changes * lab.reps {
@@ -92,6 +112,25 @@ fn next_to_one_that_runs(vm: &mut Vm) -> Result<()> {
         }
         Ok(())
     })
+}
+
+fn come_and_go(lab: &Lab) -> Result<()> {
+    let mut vm = lab.vm(1)?;
+    vm.report()?;
+    vm.reset()
+}
+
+/// Reads all files that are there. They may go meanwhile, with their VM or the module.
+fn read_all() -> Result<()> {
+    for file in ["policy", "host", "stats", "latency"] {
+        let _ = module::read(file);
+    }
+    for vm in module::vms().unwrap_or_default() {
+        for file in ["stats", "latency", "info"] {
+            let _ = module::read(&format!("vms/{vm}/{file}"));
+        }
+    }
+    Ok(())
 }
 
 /// After the storm everything counts as ever.
