@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the facts mean.
+
+use super::facts::{Facts, OPTIONS};
+use crate::{
+    error::Error,
+    model::{Hooks, Maintenance, Policy, Snapshot},
+};
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+/// The first kernel that leaves out the unmap where there is FEAT_S2FWB, and invalidates instead.
+const SIDESTEPS: (u32, u32) = (5, 8);
+
+/// How to take a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mark {
+    /// As it should be.
+    Good,
+    /// Good to know.
+    Note,
+    /// Cannot be seen from here.
+    Unknown,
+    /// Something to do.
+    Bad,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Good => "[ok]  ",
+            Self::Note => "[note]",
+            Self::Unknown => "[?]   ",
+            Self::Bad => "[BAD] ",
+        })
+    }
+}
+
+type Finding = (Mark, String);
+type Findings = Vec<Finding>;
+
+fn good(text: impl Into<String>) -> Finding {
+    (Mark::Good, text.into())
+}
+
+fn note(text: impl Into<String>) -> Finding {
+    (Mark::Note, text.into())
+}
+
+fn unknown(text: impl Into<String>) -> Finding {
+    (Mark::Unknown, text.into())
+}
+
+fn bad(text: impl Into<String>) -> Finding {
+    (Mark::Bad, text.into())
+}
+
+/// Where what it depends on is not known.
+fn untold() -> Finding {
+    unknown("Cannot be told without the facts above")
+}
+
+/// What was found, in plain words.
+#[derive(Debug)]
+pub struct Report {
+    sections: Vec<(&'static str, Findings)>,
+    status: u8,
+}
+
+/// What decides at a reset.
+#[derive(Clone, Copy)]
+struct Cpu {
+    fwb: Option<bool>,
+    dic: Option<bool>,
+}
+
+impl Report {
+    /// Resets may be wrong.
+    const WRONG: u8 = 10;
+    /// The module cannot be loaded, or not do its work.
+    const STOPPED: u8 = 11;
+
+    /// Judges.
+    pub fn new(facts: &Facts) -> Self {
+        let snapshot = facts
+            .module
+            .as_ref()
+            .and_then(|module| module.as_ref().ok());
+        let cpu = Cpu::new(facts, snapshot);
+        let own = match snapshot {
+            Some(snapshot) => Some(snapshot.host.native_reset),
+            None => cpu.predicted(facts),
+        };
+        let host = host(facts, cpu, snapshot.is_some());
+        let now = now(facts, snapshot, own);
+        let right = right(facts, cpu, snapshot, own);
+        let change = change(facts, cpu, snapshot, own);
+        let obstacles = match &facts.module {
+            Some(module) => loaded(module),
+            None => obstacles(facts, cpu),
+        };
+        let is_bad = |lines: &Findings| lines.iter().any(|line| line.0 == Mark::Bad);
+        let status = if is_bad(&right) {
+            Self::WRONG
+        } else if is_bad(&obstacles) {
+            Self::STOPPED
+        } else {
+            0
+        };
+        Self {
+            sections: vec![
+                ("This host", host),
+                ("What a guest reset does now", now),
+                ("Is that right?", right),
+                ("What the module changes", change),
+                ("What stops the module", obstacles),
+            ],
+            status,
+        }
+    }
+
+    /// The exit status that says the same.
+    pub fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    ///
+    /// As `out`'s.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        for (i, (title, lines)) in self.sections.iter().enumerate() {
+            if i > 0 {
+                writeln!(out)?;
+            }
+            writeln!(out, "{title}")?;
+            for (mark, text) in lines {
+                writeln!(out, "  {mark} {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cpu {
+    fn new(facts: &Facts, snapshot: Option<&Snapshot>) -> Self {
+        if let Some(Snapshot { host, .. }) = snapshot {
+            return Self {
+                fwb: Some(host.fwb),
+                dic: Some(host.dic),
+            };
+        }
+        Self {
+            fwb: facts.logged_fwb.or_else(|| known_fwb(facts)),
+            dic: facts.ctr.map(|ctr| ctr.dic()),
+        }
+    }
+
+    /// What mainline of this version does on these CPUs, in kvm_arch_vcpu_ioctl_vcpu_init().
+    fn predicted(self, facts: &Facts) -> Option<Maintenance> {
+        if version(facts)? < SIDESTEPS {
+            return Some(Maintenance::Unmap);
+        }
+        self.needed()
+    }
+
+    /// What makes memory coherent with the least work.
+    fn needed(self) -> Option<Maintenance> {
+        match (self.fwb?, self.dic) {
+            (false, _) => Some(Maintenance::Unmap),
+            (true, Some(false)) => Some(Maintenance::Icache),
+            (true, Some(true)) => Some(Maintenance::None),
+            (true, None) => None,
+        }
+    }
+
+    /// Whether `own` makes it coherent. An unmap always does: pages are cleaned, and invalidated
+    /// for instruction fetch, as they fault in again.
+    fn suffices(self, own: Maintenance) -> Option<bool> {
+        match own {
+            Maintenance::Unmap => Some(true),
+            Maintenance::Icache => self.fwb,
+            Maintenance::None => match (self.fwb, self.dic) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// By what is known of the CPUs; all must have it.
+fn known_fwb(facts: &Facts) -> Option<bool> {
+    let mut all = facts.cpus.iter().map(|cpu| cpu.has_fwb()).peekable();
+    all.peek()?;
+    all.try_fold(true, |sum, fwb| Some(sum && fwb?))
+}
+
+fn version(facts: &Facts) -> Option<(u32, u32)> {
+    let mut numbers = facts.release.as_ref()?.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn is_arm(facts: &Facts) -> Option<bool> {
+    facts.machine.as_ref().map(|machine| machine == "aarch64")
+}
+
+fn host(facts: &Facts, cpu: Cpu, is_loaded: bool) -> Findings {
+    let release = facts.release.as_deref().unwrap_or("of unknown release");
+    let machine = facts.machine.as_deref().unwrap_or("unknown machine");
+    let mut lines = vec![note(format!("Linux {release}, {machine}"))];
+    if is_arm(facts) == Some(false) {
+        return lines;
+    }
+    let names: Vec<_> = facts.cpus.iter().map(|cpu| cpu.name()).collect();
+    lines.push(match &*names {
+        [] => unknown("CPUs: neither sysfs nor /proc/cpuinfo names them"),
+        names => note(format!("CPUs: {}", names.join("; "))),
+    });
+    let source = match (is_loaded, facts.logged_fwb) {
+        (true, _) => "the module says so",
+        (false, Some(_)) => "by the kernel's log",
+        (false, None) => "by the CPUs' names",
+    };
+    lines.push(match cpu.fwb {
+        Some(true) => note(format!(
+            "FEAT_S2FWB: yes, data is coherent at any reset ({source})"
+        )),
+        Some(false) => note(format!(
+            "FEAT_S2FWB: no, data must be cleaned at a reset ({source})"
+        )),
+        None => unknown(
+            "FEAT_S2FWB: cannot be seen; the kernel's log would tell root, \
+             and the module, which with policy=0 does nothing else",
+        ),
+    });
+    lines.push(match cpu.dic {
+        Some(true) => note("CTR_EL0.DIC: yes, instructions are coherent by themselves"),
+        Some(false) => note("CTR_EL0.DIC: no, I-caches must be invalidated"),
+        None => unknown("CTR_EL0.DIC: cannot be seen from here"),
+    });
+    lines
+}
+
+/// The kernel's own way, in words.
+fn each_vcpu(own: Maintenance) -> &'static str {
+    match own {
+        Maintenance::None => "nothing",
+        Maintenance::Icache => {
+            "for each vCPU, an invalidation of the I-caches of all CPUs of the host"
+        }
+        Maintenance::Unmap => {
+            "for each vCPU, an unmap of all the guest's memory, which then faults in again"
+        }
+    }
+}
+
+fn now(facts: &Facts, snapshot: Option<&Snapshot>, own: Option<Maintenance>) -> Findings {
+    if is_arm(facts) == Some(false) {
+        return vec![note("Nothing of this kind: only arm64 needs it")];
+    }
+    let own = own.map(each_vcpu);
+    match (own, snapshot) {
+        (Some(own), None) => vec![
+            note(format!("The kernel alone: {own}")),
+            note("(As mainline of its version does; only the module reads the kernel's code)"),
+        ],
+        (Some(own), Some(snapshot)) => {
+            vec![
+                note(format!("The kernel alone: {own}")),
+                with_module(snapshot),
+            ]
+        }
+        (None, _) => vec![untold()],
+    }
+}
+
+/// What becomes of the kernel's own way under the policy in force.
+fn with_module(snapshot: &Snapshot) -> Finding {
+    let host = &snapshot.host;
+    let Some(policy) = snapshot.policy else {
+        return unknown("The module's policy is hidden by kernel lockdown");
+    };
+    let is_once = policy == Policy::Once && host.hooks == Hooks::Armed;
+    let text = match policy {
+        Policy::Native => "the same, and it is counted",
+        Policy::Unmap => "for each vCPU, an unmap of all the guest's memory",
+        _ if !host.fwb && policy == Policy::Once => "one unmap for each reset of a VM",
+        _ if !host.fwb => "for each vCPU, an unmap of all the guest's memory",
+        _ if host.dic => "nothing",
+        _ if is_once => "one invalidation for each reset of a VM, at its next KVM_RUN",
+        _ => "for each vCPU, an invalidation of all I-caches",
+    };
+    note(format!(
+        "With the module's policy {}: {text}",
+        policy.name()
+    ))
+}
+
+fn right(
+    facts: &Facts,
+    cpu: Cpu,
+    snapshot: Option<&Snapshot>,
+    own: Option<Maintenance>,
+) -> Findings {
+    if is_arm(facts) == Some(false) {
+        return vec![good("Yes")];
+    }
+    let Some(own) = own else {
+        return vec![untold()];
+    };
+    let policy = snapshot.and_then(|snapshot| snapshot.policy);
+    match (cpu.suffices(own), policy) {
+        (Some(true), _) => {
+            let mut lines = vec![good(
+                "Yes: memory and I-caches are coherent as the guest starts",
+            )];
+            if Some(own) != cpu.needed() {
+                lines.push(note("But the kernel alone does more than these CPUs need"));
+            }
+            lines
+        }
+        (Some(false), Some(policy)) if policy != Policy::Native => vec![
+            good(format!("Yes, by the module's policy {}", policy.name())),
+            note("The kernel alone is wrong on these CPUs: keep the module, and this policy"),
+        ],
+        (Some(false), _) => {
+            let harm = match cpu.fwb {
+                Some(true) => "run stale instructions",
+                _ => "read stale data and run stale instructions",
+            };
+            let remedy = match snapshot {
+                Some(_) => "run kvm-fwb-stat policy once",
+                None => "load the module",
+            };
+            vec![bad(format!(
+                "NO: a guest may {harm} after a reset; {remedy}"
+            ))]
+        }
+        (None, _) => vec![untold()],
+    }
+}
+
+fn change(
+    facts: &Facts,
+    cpu: Cpu,
+    snapshot: Option<&Snapshot>,
+    own: Option<Maintenance>,
+) -> Findings {
+    use Maintenance::{Icache, None as Nothing, Unmap};
+
+    if is_arm(facts) == Some(false) {
+        return vec![note("Nothing")];
+    }
+    let Some(needed) = cpu.needed() else {
+        return vec![untold()];
+    };
+    let text = match (needed, own) {
+        (Nothing, Some(Nothing) | None) => {
+            "Nothing: these CPUs need no maintenance. It counts resets, and times them"
+        }
+        (Nothing, Some(_)) => "The kernel's own work is left out: these CPUs need none",
+        (Icache, Some(Unmap)) => {
+            "One invalidation for each reset of a VM, instead of an unmap for each of its vCPUs"
+        }
+        (Icache, Some(Nothing)) => {
+            "One invalidation for each reset of a VM, where the kernel makes none"
+        }
+        (Icache, _) => {
+            "One invalidation for each reset of a VM, instead of one for each of its vCPUs"
+        }
+        (Unmap, _) => "One unmap for each reset of a VM, instead of one for each of its vCPUs",
+    };
+    let mut lines = vec![note(format!("{text} (policy once)"))];
+    if let Some(snapshot) = snapshot {
+        let elided = snapshot.total.elided();
+        lines.push(note(format!(
+            "So far it left out {elided} invalidations and unmaps"
+        )));
+    }
+    lines
+}
+
+fn loaded(module: &Result<Snapshot, Error>) -> Findings {
+    let snapshot = match module {
+        Ok(snapshot) => snapshot,
+        Err(error @ Error::NotRoot(_)) => return vec![unknown(format!("It is loaded; {error}"))],
+        Err(error) => return vec![bad(format!("It is loaded, but cannot be asked: {error}"))],
+    };
+    let mut lines = vec![match snapshot.host.hooks {
+        Hooks::Armed => good("Nothing: it is loaded, and its hooks are armed"),
+        Hooks::Degraded => bad(
+            "It is loaded, but kprobes are switched off, and once works as fwb: \
+             echo 1 >/sys/kernel/debug/kprobes/enabled",
+        ),
+    }];
+    if !snapshot.missing.is_empty() {
+        let missing = snapshot.missing.join(" and no ");
+        lines.push(note(format!(
+            "It is older than this tool, and has no {missing}"
+        )));
+    }
+    lines
+}
+
+/// What would keep it from being loaded, and what to do.
+fn obstacles(facts: &Facts, cpu: Cpu) -> Findings {
+    if is_arm(facts) == Some(false) {
+        return vec![bad("It is for arm64 hosts")];
+    }
+    let mut lines = refusals(facts);
+    if lines.is_empty() {
+        lines.push(good("Nothing that can be seen from here; it is not loaded"));
+    }
+    lines.extend(conditions(facts, cpu));
+    lines
+}
+
+/// What refuses it for certain.
+fn refusals(facts: &Facts) -> Findings {
+    let mut lines = Findings::new();
+    if facts.kvm_off {
+        lines.push(bad("KVM is off: boot without kvm-arm.mode=none"));
+    } else if !facts.has_kvm {
+        lines.push(bad(
+            "There is no /dev/kvm: boot at EL2, with a kernel that has KVM",
+        ));
+    }
+    for option in facts.lacking.iter().flatten() {
+        lines.push(bad(format!("The kernel was built without CONFIG_{option}")));
+    }
+    if facts.cfi {
+        lines.push(bad(
+            "The kernel was built with CFI, which redirects do not pass",
+        ));
+    }
+    for name in facts.unnamed.iter().flatten() {
+        lines.push(bad(format!(
+            "The kernel has no function {name}: none that the module knows"
+        )));
+    }
+    if facts.ftrace == Some(false) {
+        lines.push(bad(
+            "ftrace is switched off: sysctl kernel.ftrace_enabled=1",
+        ));
+    }
+    for name in &facts.taken {
+        lines.push(bad(format!(
+            "A livepatch, or another module, has {name}: only one can"
+        )));
+    }
+    if facts.modules_disabled {
+        lines.push(bad(
+            "No module can be loaded until the next boot (kernel.modules_disabled)",
+        ));
+    }
+    if facts.lockdown.as_deref() == Some("confidentiality") {
+        lines.push(bad("Kernel lockdown, confidentiality: no kprobes"));
+    }
+    lines
+}
+
+/// What it depends on, and what could not be seen.
+fn conditions(facts: &Facts, cpu: Cpu) -> Findings {
+    let mut lines = Findings::new();
+    if facts.must_sign
+        || facts
+            .lockdown
+            .as_deref()
+            .is_some_and(|lockdown| lockdown != "none")
+    {
+        lines.push(note(
+            "The module must be signed by a key that the kernel knows",
+        ));
+    }
+    let needs_probe = cpu.needed() != Some(Maintenance::None) && cpu.fwb != Some(false);
+    if facts.kprobes == Some(false) && needs_probe {
+        lines.push(note(
+            "kprobes are switched off: once would work as fwb until \
+             /sys/kernel/debug/kprobes/enabled is 1",
+        ));
+    }
+    if !facts.debugfs {
+        lines.push(note(
+            "debugfs is not mounted, and nothing could be shown: \
+             mount -t debugfs debugfs /sys/kernel/debug",
+        ));
+    }
+    if facts.lacking.is_none() {
+        let options = OPTIONS.join(", ");
+        lines.push(unknown(format!(
+            "The kernel's configuration is not here; it needs {options}"
+        )));
+    }
+    if facts.unnamed.is_none() {
+        lines.push(unknown("/proc/kallsyms cannot be read"));
+    }
+    lines
+}

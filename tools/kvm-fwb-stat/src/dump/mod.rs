@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A [`Snapshot`](crate::model::Snapshot) for machines.
+
+pub mod csv;
+pub mod json;
+pub mod metrics;

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::{
+    INTERVAL,
+    app::{Action, App, Page},
+};
+use crate::{
+    counters::{Stat, Timing},
+    error::Error,
+    model::{Snapshot, Tree, VmId, tests::tree},
+    render::column::Column,
+};
+use proptest::prelude::*;
+use ratatui::{
+    Terminal,
+    backend::TestBackend,
+    crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
+};
+use std::{fs, time::Duration};
+
+fn snapshot(name: &str, time: f64) -> Snapshot {
+    Snapshot {
+        time,
+        ..Tree::new(tree(name)).read().unwrap()
+    }
+}
+
+/// A screen that saw the three guests, and saw them again a second later.
+fn app() -> App {
+    let mut app = App::new(
+        Tree::new("/nonexistent"),
+        INTERVAL,
+        Column::Cost,
+        false,
+        String::new(),
+    );
+    app.show(snapshot("three-guests", 100.0));
+    app.show(snapshot("a-second-later", 101.0));
+    app
+}
+
+fn screen(app: &mut App, width: u16, height: u16) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| app.draw(frame)).unwrap();
+    terminal.backend().to_string()
+}
+
+fn press(app: &mut App, keys: &str) -> Action {
+    let mut last = Action::Draw;
+    for key in keys.chars() {
+        let code = match key {
+            '\n' => KeyCode::Enter,
+            '\x1b' => KeyCode::Esc,
+            '\x08' => KeyCode::Backspace,
+            '↓' => KeyCode::Down,
+            '↑' => KeyCode::Up,
+            '⇊' => KeyCode::PageDown,
+            '⇈' => KeyCode::PageUp,
+            '⇱' => KeyCode::Home,
+            '⇲' => KeyCode::End,
+            key => KeyCode::Char(key),
+        };
+        last = app.key(KeyEvent::new(code, KeyModifiers::NONE));
+        // What keys do depends on what was drawn.
+        screen(app, 100, 30);
+    }
+    last
+}
+
+#[test]
+fn the_list() {
+    let mut app = app();
+    insta::assert_snapshot!("list_132x24", screen(&mut app, 132, 24));
+    insta::assert_snapshot!("list_80x24", screen(&mut app, 80, 24));
+    insta::assert_snapshot!("list_40x12", screen(&mut app, 40, 12));
+}
+
+#[test]
+fn a_vm() {
+    let mut app = app();
+    press(&mut app, "\n");
+    assert_eq!(app.page, Page::Vm(VmId { pid: 1204, fd: 14 }));
+    insta::assert_snapshot!("vm_132x32", screen(&mut app, 132, 32));
+    insta::assert_snapshot!("vm_80x24", screen(&mut app, 80, 24));
+    press(&mut app, "⇲");
+    insta::assert_snapshot!("vm_80x24_end", screen(&mut app, 80, 24));
+    press(&mut app, "\x1b");
+    assert_eq!(app.page, Page::List);
+}
+
+#[test]
+fn all_vms_and_help() {
+    let mut app = app();
+    press(&mut app, "a");
+    insta::assert_snapshot!("all_132x32", screen(&mut app, 132, 32));
+    press(&mut app, "?");
+    insta::assert_snapshot!("help_80x24", screen(&mut app, 80, 24));
+    press(&mut app, "?\x1b");
+    assert_eq!(app.page, Page::List);
+}
+
+#[test]
+fn other_hosts() {
+    for name in ["unmapping", "quiet", "older-module", "truncated-vm"] {
+        let mut app = App::new(
+            Tree::new("/nonexistent"),
+            INTERVAL,
+            Column::Cost,
+            false,
+            String::new(),
+        );
+        let mut snapshot = snapshot(name, 100.0);
+        for problem in &mut snapshot.problems {
+            *problem = problem.replace(env!("CARGO_MANIFEST_DIR"), "");
+        }
+        app.show(snapshot);
+        insta::assert_snapshot!(format!("list_{name}"), screen(&mut app, 100, 14));
+    }
+}
+
+#[test]
+fn the_screen_agrees_with_the_files() {
+    let mut app = app();
+    let list = screen(&mut app, 132, 24);
+    for (id, counts) in [("1204-14", "11 11.0"), ("1377-14", "8")] {
+        let stats = fs::read_to_string(tree("a-second-later/vms").join(id).join("stats")).unwrap();
+        let line = list
+            .lines()
+            .find(|line| line.starts_with(&format!("\"{id}")))
+            .unwrap();
+        for name in [
+            "vm_reset",
+            "vcpu_reset",
+            "icache_invalidate",
+            "icache_elide",
+        ] {
+            let value = stats
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{name} ")));
+            let value = value.unwrap();
+            assert!(
+                line.split_whitespace().any(|word| word == value),
+                "{name} {counts}: {line}"
+            );
+        }
+    }
+    press(&mut app, "a");
+    let all = screen(&mut app, 132, 32);
+    let stats = fs::read_to_string(tree("a-second-later/stats")).unwrap();
+    for line in stats.lines() {
+        let (name, value) = line.split_once(' ').unwrap();
+        let shown = all.lines().any(|line| {
+            let mut words = line.trim_start_matches(['"', '│']).split_whitespace();
+            words.next() == Some(name) && words.next() == Some(value)
+        });
+        assert!(shown, "{name} {value}:\n{all}");
+    }
+}
+
+#[test]
+fn vms_are_sorted_and_filtered() {
+    let mut app = app();
+    let order = |app: &mut App| {
+        let text = screen(app, 132, 24);
+        let ids = ["1204-14", "1377-14"].map(|id| text.find(&format!("\n\"{id}")));
+        ids[0] < ids[1]
+    };
+    assert!(order(&mut app));
+    press(&mut app, "r");
+    assert!(!order(&mut app));
+    press(&mut app, "ssc");
+    assert_eq!(app.sort, Column::Cost);
+    press(&mut app, "SSSSSSSSSSS");
+    assert_eq!(app.sort, Column::Owes);
+    press(&mut app, "/web\n");
+    let text = screen(&mut app, 132, 24);
+    assert!(text.contains("1377-14") && !text.contains("\n\"1204-14"));
+    press(&mut app, "/x\x08\x08\x08\x08\x08\x08\n");
+    assert_eq!(app.filter, "");
+    press(&mut app, "/nobody\n");
+    assert!(screen(&mut app, 80, 24).contains("Esc shows all"));
+    // Letters are text while the filter is typed.
+    assert_eq!(press(&mut app, "\x1b/q"), Action::Draw);
+    press(&mut app, "\x1b");
+    assert_eq!((app.typing, app.filter.as_str()), (false, ""));
+    assert_eq!(press(&mut app, "q"), Action::Quit);
+}
+
+#[test]
+fn the_bar_stays_on_its_vm() {
+    let mut app = app();
+    press(&mut app, "↓");
+    let selected = |app: &mut App| {
+        press(app, "\n");
+        let page = app.page;
+        press(app, "\x1b");
+        page
+    };
+    let second = Page::Vm(VmId { pid: 1377, fd: 14 });
+    assert_eq!(selected(&mut app), second);
+    press(&mut app, "r");
+    assert_eq!(selected(&mut app), second);
+    // It goes; the bar stays where it was, and its page says so.
+    press(&mut app, "r\n");
+    let mut gone = snapshot("a-second-later", 102.0);
+    gone.vms.remove(1);
+    app.show(gone);
+    assert!(screen(&mut app, 80, 24).contains("VM 1377-14 is gone"));
+    press(&mut app, "\x1b");
+    assert_eq!(selected(&mut app), Page::Vm(VmId { pid: 1204, fd: 14 }));
+    // None is left.
+    let mut none = snapshot("a-second-later", 103.0);
+    none.vms.clear();
+    app.show(none);
+    press(&mut app, "↓↑⇊⇈⇱⇲\n");
+    assert_eq!(app.page, Page::List);
+}
+
+#[test]
+fn a_module_that_goes_and_comes() {
+    let mut app = app();
+    app.look();
+    let text = screen(&mut app, 100, 24);
+    assert!(
+        text.contains("is not there") && text.contains("1204-14"),
+        "{text}"
+    );
+    app.trouble = Some(Error::NotLoaded);
+    assert!(screen(&mut app, 100, 24).contains("is not loaded"));
+    // Its counters began anew: no rates across that.
+    app.show(snapshot("quiet", 110.0));
+    let text = screen(&mut app, 100, 24);
+    assert!(
+        !text.contains("is not loaded") && !text.contains("/s)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn pause_and_interval() {
+    let mut app = app();
+    press(&mut app, "p");
+    app.look();
+    assert!(app.trouble.is_none());
+    assert!(screen(&mut app, 80, 24).contains("PAUSED"));
+    press(&mut app, "p");
+    assert_eq!(press(&mut app, "+"), Action::Look);
+    assert_eq!(app.interval(), Duration::from_secs(2));
+    press(&mut app, "----------");
+    assert_eq!(app.interval(), Duration::from_millis(100));
+    press(&mut app, "++++++++++");
+    assert_eq!(app.interval(), Duration::from_secs(60));
+}
+
+#[test]
+fn control_keys() {
+    let mut app = app();
+    press(&mut app, "/");
+    let mut control = |key| app.key(KeyEvent::new(KeyCode::Char(key), KeyModifiers::CONTROL));
+    assert_eq!(
+        (control('c'), control('z'), control('x')),
+        (Action::Quit, Action::Suspend, Action::Draw)
+    );
+}
+
+proptest! {
+    // Drawing is slow where it is not optimised.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_size_and_no_keys_make_it_panic(
+        keys in "[q?a/rscSp+\\- \n\x1b\x08↓↑⇊⇈⇱⇲w1]{0,30}",
+        width in 1u16..200,
+        height in 1u16..60,
+        huge in any::<bool>(),
+    ) {
+        let mut app = app();
+        if huge {
+            let dir = tempfile::tempdir().unwrap();
+            let max = u64::MAX.to_string();
+            for name in ["host", "policy", "stats", "latency"] {
+                let mut text = fs::read_to_string(tree("three-guests").join(name)).unwrap();
+                if name == "stats" {
+                    text = Stat::ALL.map(|stat| format!("{} {max}\n", stat.field().name)).concat();
+                }
+                if name == "latency" {
+                    text = Timing::ALL.map(|timing| {
+                        let name = timing.field().name;
+                        format!("{name} 0 1\n{name} 9223372036854775808 18446744073709551614\n\
+                            {name} count {max}\n{name} sum_ns {max}\n")
+                    }).concat();
+                }
+                fs::write(dir.path().join(name), &text).unwrap();
+                let vm = dir.path().join("vms/4294967295-4294967295");
+                fs::create_dir_all(&vm).unwrap();
+                fs::write(vm.join(name), &text).unwrap();
+            }
+            app.show(Snapshot { time: 102.0, ..Tree::new(dir.path()).read().unwrap() });
+        }
+        press(&mut app, &keys);
+        screen(&mut app, width, height);
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::{Figures, Snapshot, VmId};
+use crate::counters::Stat;
+
+/// What happened between two snapshots.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    before: &'a Snapshot,
+    seconds: f64,
+}
+
+impl<'a> Change<'a> {
+    /// From `before` to `after`. `None` if no time passed, as when the clock was set back.
+    pub fn new(before: &'a Snapshot, after: &Snapshot) -> Option<Self> {
+        let seconds = after.time - before.time;
+        (seconds > 0.0).then_some(Self { before, seconds })
+    }
+
+    /// How much `now`, of all VMs, counted in a second.
+    pub fn total(&self, now: &Figures, stat: Stat) -> f64 {
+        self.rate(Some(&self.before.total), now, stat)
+    }
+
+    /// How much `now`, of the VM `id`, counted in a second. One that is new counted all of it.
+    pub fn vm(&self, id: VmId, now: &Figures, stat: Stat) -> f64 {
+        let before = self.before.vms.iter().find(|vm| vm.id == id);
+        self.rate(before.map(|vm| &vm.figures), now, stat)
+    }
+
+    fn rate(&self, before: Option<&Figures>, now: &Figures, stat: Stat) -> f64 {
+        let now = now.stats.get(stat);
+        let before = before.map_or(0, |before| before.stats.get(stat));
+        // A counter that fell was cleared, or belongs to another VM of that name.
+        now.checked_sub(before).unwrap_or(now) as f64 / self.seconds
+    }
+}

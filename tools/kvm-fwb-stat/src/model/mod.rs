@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the module showed at one moment.
+
+mod change;
+mod histogram;
+pub mod parse;
+mod read;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use change::Change;
+pub use histogram::{Bucket, Histogram};
+pub use read::{DEFAULT_ROOT, Tree, has_debugfs};
+
+use crate::counters::{Size, Stat, Timing};
+use std::fmt;
+
+/// All that the module showed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// When, in seconds since 1970.
+    pub time: f64,
+    /// What this host does at a reset.
+    pub host: Host,
+    /// The policy in force; `None` where lockdown hides it.
+    pub policy: Option<Policy>,
+    /// Of all VMs since load, those that are gone included.
+    pub total: Figures,
+    /// The VMs that were reset and still exist, by pid and fd.
+    pub vms: Vec<Vm>,
+    /// Files that this module lacks, being older than this tool.
+    pub missing: Vec<&'static str>,
+    /// What could not be read, each in a line.
+    pub problems: Vec<String>,
+}
+
+impl Snapshot {
+    /// The VM that cost the host most so far, and its share of what all present VMs cost, 0 to 1.
+    /// `None` if none cost anything.
+    pub fn costliest(&self) -> Option<(&Vm, f64)> {
+        let sum = self.present_cost();
+        let vm = self.vms.iter().max_by_key(|vm| self.cost(&vm.figures))?;
+        (sum > 0).then(|| (vm, self.cost(&vm.figures) as f64 / sum as f64))
+    }
+
+    /// What all VMs that exist now cost the host; see [`Self::cost`].
+    pub fn present_cost(&self) -> u64 {
+        let costs = self.vms.iter().map(|vm| self.cost(&vm.figures));
+        costs.fold(0, u64::saturating_add)
+    }
+
+    /// Whether cost is known in time; otherwise it is a number of operations.
+    pub fn is_timed(&self) -> bool {
+        self.total.latency.is_some()
+    }
+
+    /// What this cost the host: nanoseconds if [`Self::is_timed`], operations if not.
+    pub fn cost(&self, figures: &Figures) -> u64 {
+        if self.is_timed() {
+            figures.time_ns().unwrap_or(0)
+        } else {
+            figures.operations()
+        }
+    }
+}
+
+/// One VM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vm {
+    /// Its name.
+    pub id: VmId,
+    /// What an older module does not tell.
+    pub info: Option<Info>,
+    /// What its resets did and took.
+    pub figures: Figures,
+}
+
+impl Vm {
+    /// The command name of its VMM, or `?`.
+    pub fn comm(&self) -> &str {
+        self.info.as_ref().map_or("?", |info| &info.comm)
+    }
+
+    /// How large it is, if the module tells.
+    pub fn size(&self, size: Size) -> Option<u64> {
+        let info = self.info.as_ref()?;
+        Some(match size {
+            Size::Vcpus => info.vcpus,
+            Size::Memory => info.memory_bytes,
+        })
+    }
+
+    /// What it owes now.
+    pub fn owed(&self) -> &str {
+        match &self.info {
+            Some(info) => &info.owed,
+            None if self.figures.stats.get(Stat::Pending) > 0 => "icache",
+            None => "none",
+        }
+    }
+}
+
+/// A VM's name in debugfs: who made it, and the descriptor it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VmId {
+    /// The process that made the VM.
+    pub pid: u32,
+    /// The descriptor that it got.
+    pub fd: u32,
+}
+
+impl fmt::Display for VmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}-{}", self.pid, self.fd))
+    }
+}
+
+/// A VM's `info`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// The command name of the process that made it.
+    pub comm: String,
+    /// Its vCPUs.
+    pub vcpus: u64,
+    /// The sum of its memslots, in bytes.
+    pub memory_bytes: u64,
+    /// What it owes now: `icache` or `none`.
+    pub owed: String,
+}
+
+/// What resets did and took: of one VM, or of all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// How often.
+    pub stats: Stats,
+    /// How long; `None` with an older module.
+    pub latency: Option<Latency>,
+}
+
+impl Figures {
+    /// The time that the host spent on resets, in nanoseconds: re-inits, and what was paid at
+    /// KVM_RUN.
+    pub fn time_ns(&self) -> Option<u64> {
+        let latency = self.latency.as_ref()?;
+        let sum = |timing| latency.get(timing).sum_ns;
+        Some(sum(Timing::VcpuReset).saturating_add(sum(Timing::Pay)))
+    }
+
+    /// Invalidations and unmaps that took place.
+    pub fn operations(&self) -> u64 {
+        let get = |stat| self.stats.get(stat);
+        get(Stat::IcacheInvalidate).saturating_add(get(Stat::Stage2Unmap))
+    }
+
+    /// Invalidations and unmaps that the module left out.
+    pub fn elided(&self) -> u64 {
+        let get = |stat| self.stats.get(stat);
+        get(Stat::IcacheElide).saturating_add(get(Stat::Stage2UnmapElide))
+    }
+}
+
+/// The values of a `stats` file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats([u64; Stat::ALL.len()]);
+
+impl Stats {
+    /// One value.
+    pub fn get(&self, stat: Stat) -> u64 {
+        self.0[stat as usize]
+    }
+
+    /// All of them, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = (Stat, u64)> + '_ {
+        Stat::ALL.into_iter().map(|stat| (stat, self.get(stat)))
+    }
+}
+
+/// The histograms of a `latency` file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latency([Histogram; Timing::ALL.len()]);
+
+impl Latency {
+    /// One of them.
+    pub fn get(&self, timing: Timing) -> &Histogram {
+        &self.0[timing as usize]
+    }
+
+    /// All of them, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = (Timing, &Histogram)> + '_ {
+        Timing::ALL
+            .into_iter()
+            .map(|timing| (timing, self.get(timing)))
+    }
+}
+
+/// The module's `host` file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// FEAT_S2FWB: data is coherent whatever the guest's attributes.
+    pub fwb: bool,
+    /// CTR_EL0.DIC: instructions are coherent without invalidation.
+    pub dic: bool,
+    /// CTR_EL0.IDC: no clean to the PoU is needed.
+    pub idc: bool,
+    /// The kernel runs at EL2.
+    pub vhe: bool,
+    /// What the kernel's own path does on these CPUs.
+    pub native_reset: Maintenance,
+    /// Whether the module can leave anything out.
+    pub hooks: Hooks,
+}
+
+/// A word of a file that is one of a few.
+macro_rules! words {
+    ($(#[doc = $doc:literal])+ $name:ident {
+        $($(#[doc = $each:literal])+ $variant:ident = $word:literal,)+
+    }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[doc = $each])+ $variant,)+
+        }
+
+        impl $name {
+            /// All there are.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// As in the file.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// By its word.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|each| each.name() == name)
+            }
+        }
+    };
+}
+
+words! {
+    /// How guest resets are made coherent.
+    Policy {
+        /// The kernel's own way, only counted.
+        Native = "native",
+        /// An invalidation at each re-init.
+        Fwb = "fwb",
+        /// One operation for each VM reset.
+        Once = "once",
+        /// An unmap at each re-init.
+        Unmap = "unmap",
+    }
+}
+
+words! {
+    /// Cache maintenance at a re-init.
+    Maintenance {
+        /// Nothing.
+        None = "none",
+        /// All PEs' I-caches are invalidated.
+        Icache = "icache",
+        /// All RAM is unmapped at stage 2.
+        Unmap = "unmap",
+    }
+}
+
+words! {
+    /// Whether the module can leave anything out.
+    Hooks {
+        /// All in place.
+        Armed = "armed",
+        /// kprobes are switched off: `once` works as `fwb`.
+        Degraded = "degraded",
+    }
+}

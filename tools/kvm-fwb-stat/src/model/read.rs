@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the module's directory to a [`Snapshot`].
+
+use super::{Figures, Policy, Snapshot, Vm, VmId, parse};
+use crate::error::{Error, Result};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Where the module's files are.
+pub const DEFAULT_ROOT: &str = "/sys/kernel/debug/kvm_fwb_reset";
+
+/// The module's directory in debugfs, or a copy of it. Files are held open only while they are
+/// read: an open one keeps the module from being unloaded.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    /// The directory `root`, which need not be there yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Whether this is where the module's files are on this host.
+    pub fn is_default(&self) -> bool {
+        self.root == Path::new(DEFAULT_ROOT)
+    }
+
+    /// Reads all of it. VMs that go meanwhile are left out, and so are those with a damaged file,
+    /// with a note.
+    ///
+    /// # Errors
+    ///
+    /// Where there is nothing to show; see [`Error`].
+    pub fn read(&self) -> Result<Snapshot> {
+        let mut missing = Vec::new();
+        let mut problems = Vec::new();
+        let stats = self.parsed("stats", parse::stats)?;
+        let latency = self.optional("latency", parse::latency, &mut missing)?;
+        let snapshot = Snapshot {
+            time: now(),
+            host: self.parsed("host", parse::host)?,
+            policy: self.policy_if_shown()?,
+            total: Figures { stats, latency },
+            vms: self.vms(&mut missing, &mut problems)?,
+            missing,
+            problems,
+        };
+        Ok(snapshot)
+    }
+
+    /// The policy in force.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    pub fn policy(&self) -> Result<Policy> {
+        self.parsed("policy", parse::policy)
+    }
+
+    /// Under lockdown, debugfs files that can be written cannot even be read.
+    fn policy_if_shown(&self) -> Result<Option<Policy>> {
+        match self.policy() {
+            Ok(policy) => Ok(Some(policy)),
+            Err(Error::Lockdown(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Switches to `policy`.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written, or the module stays with another.
+    pub fn set_policy(&self, policy: Policy) -> Result<()> {
+        let path = self.root.join("policy");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| {
+                io::Write::write_all(&mut file, format!("{}\n", policy.name()).as_bytes())
+            })
+            .map_err(|error| self.explain(path, error))?;
+        match self.policy()? {
+            now if now == policy => Ok(()),
+            kept => Err(Error::PolicyKept(kept.name().into())),
+        }
+    }
+
+    fn vms(&self, missing: &mut Vec<&'static str>, problems: &mut Vec<String>) -> Result<Vec<Vm>> {
+        let path = self.root.join("vms");
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) => return Err(self.explain(path, error)),
+        };
+        let mut ids: Vec<VmId> = entries
+            .filter_map(|entry| parse::vm_id(entry.ok()?.file_name().to_str()?))
+            .collect();
+        ids.sort_unstable();
+        let mut vms = Vec::with_capacity(ids.len());
+        for id in ids {
+            // What it says is missing counts only if the VM was there to the end.
+            let mut lacking = Vec::new();
+            match self.vm(id, &mut lacking) {
+                Ok(vm) => vms.push(vm),
+                Err(_) if !path.join(id.to_string()).exists() => continue,
+                Err(error) => {
+                    problems.push(error.to_string());
+                    continue;
+                }
+            }
+            for name in lacking {
+                if !missing.contains(&name) && path.join(id.to_string()).exists() {
+                    missing.push(name);
+                }
+            }
+        }
+        Ok(vms)
+    }
+
+    fn vm(&self, id: VmId, missing: &mut Vec<&'static str>) -> Result<Vm> {
+        let dir = Self::new(self.root.join("vms").join(id.to_string()));
+        Ok(Vm {
+            id,
+            info: dir.optional("info", parse::info, missing)?,
+            figures: Figures {
+                stats: dir.parsed("stats", parse::stats)?,
+                latency: dir.optional("latency", parse::latency, missing)?,
+            },
+        })
+    }
+
+    fn parsed<T>(&self, name: &str, parse: impl FnOnce(&str) -> parse::Result<T>) -> Result<T> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => parse(&String::from_utf8_lossy(&bytes))
+                .map_err(|what| Error::Damaged { path, what }),
+            Err(error) => Err(self.explain(path, error)),
+        }
+    }
+
+    /// The same of a file that older modules lack.
+    fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> parse::Result<T>,
+        missing: &mut Vec<&'static str>,
+    ) -> Result<Option<T>> {
+        match self.root.join(name).try_exists() {
+            Ok(false) => {
+                missing.push(name);
+                Ok(None)
+            }
+            _ => self.parsed(name, parse).map(Some),
+        }
+    }
+
+    /// Why `path`, below the root, could not be used.
+    fn explain(&self, path: PathBuf, error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied if error.raw_os_error() == Some(EPERM) && is_root() => {
+                Error::Lockdown(path)
+            }
+            io::ErrorKind::PermissionDenied => Error::NotRoot(path),
+            // Gone as a whole, or while it was read.
+            _ if matches!(self.root.try_exists(), Ok(false)) => self.absent(),
+            _ => Error::Io { path, error },
+        }
+    }
+
+    /// Why there is no root.
+    fn absent(&self) -> Error {
+        if !self.is_default() {
+            return Error::NoRoot(self.root.clone());
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        if has_debugfs(&mounts) {
+            Error::NotLoaded
+        } else {
+            Error::NoDebugfs
+        }
+    }
+}
+
+/// Whether debugfs is mounted, by the text of /proc/mounts.
+pub fn has_debugfs(mounts: &str) -> bool {
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some("debugfs"))
+}
+
+/// EPERM and EACCES are one kind to the library; debugfs tells lockdown by the former.
+const EPERM: i32 = 1;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}

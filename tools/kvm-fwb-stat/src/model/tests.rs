@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::{Tree, VmId, parse};
+use crate::{
+    counters::{Stat, Timing},
+    error::Error,
+    model::{Change, Policy},
+};
+use proptest::prelude::*;
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
+
+/// A tree that is kept for tests.
+pub(crate) fn tree(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/trees")
+        .join(name)
+}
+
+#[test]
+fn a_whole_tree_is_read() {
+    let snapshot = Tree::new(tree("three-guests")).read().unwrap();
+    assert_eq!(snapshot.policy, Some(Policy::Once));
+    assert_eq!(snapshot.total.stats.get(Stat::VcpuReset), 118);
+    let pay = snapshot.total.latency.as_ref().unwrap().get(Timing::Pay);
+    assert_eq!((pay.count, pay.sum_ns), (19, 344_064));
+    let buckets: Vec<_> = pay
+        .buckets()
+        .map(|b| (b.from_ns, b.to_ns, b.count))
+        .collect();
+    assert_eq!(
+        buckets,
+        [(4096, 8192, 12), (8192, 16384, 6), (131_072, 262_144, 1)]
+    );
+    assert_eq!(pay.span().len(), 6);
+    assert_eq!(
+        (pay.below(8192), pay.below(131_072), pay.below(262_144)),
+        (12, 18, 19)
+    );
+    let ids: Vec<_> = snapshot.vms.iter().map(|vm| vm.id.to_string()).collect();
+    assert_eq!(ids, ["1204-14", "1377-14", "20511-31"]);
+    assert_eq!(snapshot.vms[1].comm(), "qemu web \"2\"");
+    assert_eq!(snapshot.vms[1].owed(), "icache");
+    assert_eq!(
+        snapshot.costliest().unwrap().0.id,
+        VmId { pid: 1204, fd: 14 }
+    );
+    assert!(snapshot.missing.is_empty() && snapshot.problems.is_empty());
+}
+
+#[test]
+fn rates_are_of_the_time_between() {
+    let mut before = Tree::new(tree("three-guests")).read().unwrap();
+    let mut after = Tree::new(tree("a-second-later")).read().unwrap();
+    (before.time, after.time) = (100.0, 102.0);
+    let change = Change::new(&before, &after).unwrap();
+    assert_eq!(change.total(&after.total, Stat::VcpuReset), 4.0);
+    let vm = &after.vms[0];
+    assert_eq!(change.vm(vm.id, &vm.figures, Stat::VmReset), 0.5);
+    // Cleared meanwhile: what there is was counted since.
+    let back = Change::new(&after, &before);
+    assert!(back.is_none());
+    (before.time, after.time) = (102.0, 100.0);
+    let change = Change::new(&after, &before).unwrap();
+    assert_eq!(change.total(&before.total, Stat::VcpuReset), 59.0);
+    // A VM that was not there before.
+    let new = &before.vms[2];
+    assert_eq!(change.vm(new.id, &new.figures, Stat::VmReset), 1.5);
+}
+
+#[test]
+fn an_older_module_shows_what_it_has() {
+    let snapshot = Tree::new(tree("older-module")).read().unwrap();
+    assert_eq!(snapshot.missing, ["latency", "info"]);
+    assert!(!snapshot.is_timed());
+    assert_eq!(snapshot.cost(&snapshot.vms[0].figures), 6);
+}
+
+#[test]
+fn a_vm_that_goes_while_it_is_read_is_no_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["host", "policy", "stats", "latency"] {
+        fs::copy(tree("three-guests").join(name), dir.path().join(name)).unwrap();
+    }
+    let vms = dir.path().join("vms");
+    fs::create_dir(&vms).unwrap();
+    // As a directory that readdir still shows, and that cannot be opened any more.
+    symlink("/nonexistent", vms.join("77-7")).unwrap();
+    // And what is no VM.
+    fs::write(vms.join("README"), "").unwrap();
+    let snapshot = Tree::new(dir.path()).read().unwrap();
+    assert!(snapshot.vms.is_empty() && snapshot.problems.is_empty());
+    assert!(snapshot.missing.is_empty());
+}
+
+#[test]
+fn a_damaged_vm_is_left_out_and_told() {
+    let snapshot = Tree::new(tree("truncated-vm")).read().unwrap();
+    assert_eq!(snapshot.vms.len(), 1);
+    assert!(snapshot.problems[0].contains("701-11/stats is cut short"));
+}
+
+#[test]
+fn what_cannot_be_read_says_why() {
+    assert!(matches!(
+        Tree::new("/nonexistent").read(),
+        Err(Error::NoRoot(_))
+    ));
+    assert!(matches!(
+        Tree::new(tree("truncated")).read(),
+        Err(Error::Damaged { .. })
+    ));
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        Tree::new(dir.path()).read(),
+        Err(Error::Io { .. })
+    ));
+}
+
+#[test]
+fn debugfs_is_found_among_mounts() {
+    let mounts = "sysfs /sys sysfs rw 0 0\nnone /sys/kernel/debug debugfs rw 0 0\n";
+    assert!(super::has_debugfs(mounts));
+    assert!(!super::has_debugfs("debugfs /debugfs tmpfs rw 0 0\n"));
+}
+
+#[test]
+fn lines_of_a_newer_module_are_left_out() {
+    let mut stats = fs::read_to_string(tree("three-guests/stats")).unwrap();
+    let known = parse::stats(&stats).unwrap();
+    stats.insert_str(0, "more than_we_know\nloose\n\n");
+    assert_eq!(parse::stats(&stats), Ok(known));
+    let mut latency = fs::read_to_string(tree("three-guests/latency")).unwrap();
+    let known = parse::latency(&latency).unwrap();
+    latency.push_str("pay max_ns 12\nother count 1\nother 3 x\nloose\n");
+    assert_eq!(parse::latency(&latency), Ok(known));
+}
+
+#[test]
+fn known_lines_must_make_sense() {
+    let stats = fs::read_to_string(tree("three-guests/stats")).unwrap();
+    for (from, to) in [
+        ("busy 2", "busy two"),
+        ("busy 2", "busy -2"),
+        ("busy 2", "busy"),
+        ("busy 2\n", ""),
+    ] {
+        assert!(stats.contains(from));
+        assert!(parse::stats(&stats.replace(from, to)).is_err(), "{to}");
+    }
+    // The gauge may be seen between two steps.
+    let parsed = parse::stats(&stats.replace("pending 1", "pending -1")).unwrap();
+    assert_eq!(parsed.get(Stat::Pending), 0);
+    let latency = fs::read_to_string(tree("three-guests/latency")).unwrap();
+    for (from, to) in [
+        ("pay 4096", "pay 4095"),
+        ("pay count 19\n", ""),
+        ("pay sum_ns 344064", "pay sum_ns"),
+        ("pay 131072 1\n", ""),
+    ] {
+        assert!(latency.contains(from));
+        assert!(parse::latency(&latency.replace(from, to)).is_err(), "{to}");
+    }
+    for policy in [
+        "native fwb once unmap\n",
+        "[native] [fwb]\n",
+        "[twice]\n",
+        "native fwb [once] unmap",
+        "",
+    ] {
+        assert!(parse::policy(policy).is_err(), "{policy}");
+    }
+    let host = fs::read_to_string(tree("three-guests/host")).unwrap();
+    for (from, to) in [
+        ("fwb 1", "fwb 2"),
+        ("icache", "all"),
+        ("armed", "off"),
+        ("vhe 1\n", ""),
+    ] {
+        assert!(parse::host(&host.replace(from, to)).is_err(), "{to}");
+    }
+    for name in ["1-", "-1", "1", "+1-2", "1-2-3", "99999999999-1", "a-b", ""] {
+        assert_eq!(parse::vm_id(name), None, "{name}");
+    }
+}
+
+#[test]
+fn a_command_name_cannot_steer_the_terminal() {
+    let text = fs::read_to_string(tree("three-guests/vms/1204-14/info")).unwrap();
+    let info = parse::info(&text.replace("qemu-system-aar", "a\x1b[2J b")).unwrap();
+    assert_eq!(info.comm, "a?[2J b");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_a_parser_panic(text in any::<String>(), tail in "\n?") {
+        let text = text + &tail;
+        let _ = (parse::stats(&text), parse::latency(&text), parse::host(&text));
+        let _ = (parse::policy(&text), parse::info(&text), parse::vm_id(&text));
+    }
+
+    #[test]
+    fn nor_do_lines_of_known_names(
+        lines in prop::collection::vec(
+            (
+                "(pay|vcpu_reset|busy|pending|comm|fwb|[a-z]{1,3})",
+                "( (count|sum_ns|[0-9]{0,20}|-?[0-9]))?",
+                "( [0-9]{0,20})?",
+            ),
+            0..40,
+        )
+    ) {
+        let lines: Vec<_> = lines.into_iter().map(|(a, b, c)| a + &b + &c + "\n").collect();
+        let text = lines.concat();
+        if let Ok(latency) = parse::latency(&text) {
+            for (_, times) in latency.iter() {
+                prop_assert!(times.span().len() <= 65);
+                prop_assert_eq!(times.below(u64::MAX), times.count);
+            }
+        }
+        let _ = (parse::stats(&text), parse::host(&text), parse::info(&text));
+    }
+
+    #[test]
+    fn no_part_of_a_file_passes_for_the_whole(cut in 0usize..1000) {
+        for (name, parse) in [
+            ("stats", (|text| parse::stats(text).is_ok()) as fn(&str) -> bool),
+            ("latency", |text| parse::latency(text).is_ok()),
+            ("host", |text| parse::host(text).is_ok()),
+            ("policy", |text| parse::policy(text).is_ok()),
+            ("vms/1377-14/info", |text| parse::info(text).is_ok()),
+        ] {
+            let text = fs::read_to_string(tree("three-guests").join(name)).unwrap();
+            prop_assert!(parse(&text));
+            prop_assert!(!parse(&text[..cut % text.len()]), "{name}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The columns of the list of VMs.
+
+use super::units;
+use crate::{
+    counters::Stat,
+    model::{Change, Snapshot, Vm},
+};
+use clap::ValueEnum;
+use std::cmp::Ordering;
+
+/// A column.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Column {
+    /// pid and fd
+    Vm,
+    /// command name of the VMM
+    Command,
+    /// number of vCPUs
+    Vcpus,
+    /// size of its memory
+    Memory,
+    /// VM resets
+    Resets,
+    /// VM resets in a second
+    Rate,
+    /// re-inits of vCPUs
+    Reinits,
+    /// invalidations of all I-caches
+    Icache,
+    /// unmaps of stage 2
+    Unmaps,
+    /// what the module left out of both
+    Elided,
+    /// what it cost: time that the host spent, or operations with an older module
+    Cost,
+    /// its part of what all VMs in the list cost
+    Share,
+    /// what it owes now
+    Owes,
+}
+
+/// What the columns are taken from.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// All VMs.
+    pub snapshot: &'a Snapshot,
+    /// Since an earlier one, if there is one.
+    pub change: Option<Change<'a>>,
+    /// What all VMs cost together.
+    cost: u64,
+}
+
+impl<'a> View<'a> {
+    /// What `snapshot` shows, with rates since `before`.
+    pub fn new(snapshot: &'a Snapshot, before: Option<&'a Snapshot>) -> Self {
+        Self {
+            snapshot,
+            change: before.and_then(|before| Change::new(before, snapshot)),
+            cost: snapshot.present_cost(),
+        }
+    }
+
+    /// The VMs whose name or command holds `filter`, sorted by `column`.
+    pub fn sorted(&self, column: Column, reverse: bool, filter: &str) -> Vec<&'a Vm> {
+        let filter = filter.to_lowercase();
+        let mut vms: Vec<_> = (self.snapshot.vms.iter())
+            .filter(|vm| {
+                vm.id.to_string().contains(&filter) || vm.comm().to_lowercase().contains(&filter)
+            })
+            .collect();
+        vms.sort_by(|a, b| {
+            let order = column.compare(self, a, b);
+            if reverse { order.reverse() } else { order }
+        });
+        vms
+    }
+
+    /// The part, 0 to 1, of what all VMs cost.
+    pub fn share(&self, vm: &Vm) -> f64 {
+        match self.cost {
+            0 => 0.0,
+            all => self.snapshot.cost(&vm.figures) as f64 / all as f64,
+        }
+    }
+}
+
+impl Column {
+    /// Its heading.
+    pub fn heading(self, view: &View<'_>) -> &'static str {
+        match self {
+            Self::Vm => "VM",
+            Self::Command => "COMMAND",
+            Self::Vcpus => "VCPUS",
+            Self::Memory => "MEMORY",
+            Self::Resets => "RESETS",
+            Self::Rate => "RATE",
+            Self::Reinits => "RE-INITS",
+            Self::Icache => "ICACHE",
+            Self::Unmaps => "UNMAPS",
+            Self::Elided => "ELIDED",
+            Self::Cost if view.snapshot.is_timed() => "TIME",
+            Self::Cost => "COST",
+            Self::Share => "SHARE",
+            Self::Owes => "OWES",
+        }
+    }
+
+    /// The width that what is in it needs at most, as a rule.
+    pub fn width(self) -> u16 {
+        match self {
+            Self::Vm => 11,
+            Self::Command => 15,
+            Self::Vcpus => 5,
+            Self::Memory | Self::Reinits => 8,
+            Self::Resets | Self::Icache | Self::Unmaps | Self::Elided | Self::Cost => 7,
+            Self::Rate | Self::Owes => 6,
+            Self::Share => 5,
+        }
+    }
+
+    /// Whether it holds numbers, which are set flush right, and sorted with the largest first.
+    pub fn is_number(self) -> bool {
+        !matches!(self, Self::Vm | Self::Command | Self::Owes)
+    }
+
+    /// What stands in it.
+    pub fn cell(self, view: &View<'_>, vm: &Vm) -> String {
+        use crate::counters::Size;
+
+        let unknown = || "?".to_owned();
+        let stat = |stat| vm.figures.stats.get(stat).to_string();
+        match self {
+            Self::Vm => vm.id.to_string(),
+            Self::Command => vm.comm().to_owned(),
+            Self::Vcpus => vm
+                .size(Size::Vcpus)
+                .map_or_else(unknown, |count| count.to_string()),
+            Self::Memory => vm.size(Size::Memory).map_or_else(unknown, units::memory),
+            Self::Resets => stat(Stat::VmReset),
+            Self::Rate => {
+                let rate = view
+                    .change
+                    .map(|change| change.vm(vm.id, &vm.figures, Stat::VmReset));
+                rate.map_or_else(|| "-".into(), units::rate)
+            }
+            Self::Reinits => stat(Stat::VcpuReset),
+            Self::Icache => stat(Stat::IcacheInvalidate),
+            Self::Unmaps => stat(Stat::Stage2Unmap),
+            Self::Elided => vm.figures.elided().to_string(),
+            Self::Cost => view.snapshot.cost_text(&vm.figures),
+            Self::Share => units::share(view.share(vm)),
+            Self::Owes => match vm.owed() {
+                "none" => "-".into(),
+                owed => owed.to_owned(),
+            },
+        }
+    }
+
+    /// The order of two VMs by it, and then by name.
+    fn compare(self, view: &View<'_>, a: &Vm, b: &Vm) -> Ordering {
+        use crate::counters::Size;
+
+        let most = |value: &dyn Fn(&Vm) -> u64| value(b).cmp(&value(a));
+        let stat = |stat| most(&|vm: &Vm| vm.figures.stats.get(stat));
+        let order = match self {
+            Self::Vm => Ordering::Equal,
+            Self::Command => a.comm().cmp(b.comm()),
+            Self::Vcpus => most(&|vm| vm.size(Size::Vcpus).unwrap_or(0)),
+            Self::Memory => most(&|vm| vm.size(Size::Memory).unwrap_or(0)),
+            Self::Resets => stat(Stat::VmReset),
+            Self::Rate => {
+                let rate = |vm: &Vm| {
+                    let change = view.change;
+                    change.map_or(0.0, |change| change.vm(vm.id, &vm.figures, Stat::VmReset))
+                };
+                rate(b).total_cmp(&rate(a))
+            }
+            Self::Reinits => stat(Stat::VcpuReset),
+            Self::Icache => stat(Stat::IcacheInvalidate),
+            Self::Unmaps => stat(Stat::Stage2Unmap),
+            Self::Elided => most(&|vm| vm.figures.elided()),
+            Self::Cost | Self::Share => most(&|vm| view.snapshot.cost(&vm.figures)),
+            Self::Owes => stat(Stat::Pending),
+        };
+        order.then(a.id.cmp(&b.id))
+    }
+}
+
+/// What is left out first where there is no room.
+const LEAST_FIRST: [Column; 8] = [
+    Column::Reinits,
+    Column::Memory,
+    Column::Vcpus,
+    Column::Elided,
+    Column::Owes,
+    Column::Unmaps,
+    Column::Icache,
+    Column::Rate,
+];
+
+/// The columns that fit in `width`, with a space between, each at least as wide as what is in it.
+/// `keep` stays in any case.
+pub fn fitting(width: u16, keep: Column) -> Vec<Column> {
+    let mut columns = Column::value_variants().to_vec();
+    let needed = |columns: &[Column]| columns.iter().map(|column| column.width() + 1).sum::<u16>();
+    for least in LEAST_FIRST {
+        if needed(&columns) <= width + 1 {
+            break;
+        }
+        columns.retain(|&column| column != least || column == keep);
+    }
+    columns
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A [`Snapshot`](crate::model::Snapshot) for people: on paper (`--once`) and on the live screen.
+
+pub mod column;
+pub mod once;
+pub mod summary;
+pub mod units;

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The lines above the list of VMs.
+
+use super::{column::View, units};
+use crate::{
+    counters::Stat,
+    model::{Figures, Maintenance, Policy, Snapshot},
+};
+
+impl Snapshot {
+    /// What these figures cost, as text.
+    pub fn cost_text(&self, figures: &Figures) -> String {
+        let cost = self.cost(figures);
+        if self.is_timed() {
+            units::time(cost)
+        } else {
+            cost.to_string()
+        }
+    }
+}
+
+/// What this host does: `FWB yes  DIC no  policy once  hooks armed  ...`, as name and value.
+pub fn host(snapshot: &Snapshot) -> Vec<(&'static str, &'static str)> {
+    let host = &snapshot.host;
+    let flag = |flag| if flag { "yes" } else { "no" };
+    let own = match host.native_reset {
+        Maintenance::None => "nothing",
+        Maintenance::Icache => "icache, each vCPU",
+        Maintenance::Unmap => "unmap, each vCPU",
+    };
+    vec![
+        ("FWB", flag(host.fwb)),
+        ("DIC", flag(host.dic)),
+        ("policy", snapshot.policy.map_or("hidden", Policy::name)),
+        ("hooks", host.hooks.name()),
+        ("kernel's own reset", own),
+    ]
+}
+
+/// The totals of all VMs since load, with rates of those that moved: heading, number, rate.
+pub fn totals(view: &View<'_>) -> Vec<(&'static str, String, Option<String>)> {
+    let total = &view.snapshot.total;
+    [
+        ("VM resets", Stat::VmReset),
+        ("re-inits", Stat::VcpuReset),
+        ("I-cache invalidations", Stat::IcacheInvalidate),
+        ("unmaps", Stat::Stage2Unmap),
+        ("invalidations left out", Stat::IcacheElide),
+        ("unmaps left out", Stat::Stage2UnmapElide),
+        ("not needed by DIC", Stat::IcacheDic),
+        ("busy", Stat::Busy),
+        ("VMs in debt", Stat::Pending),
+    ]
+    .into_iter()
+    .map(|(heading, stat)| {
+        let rate = view.change.filter(|_| stat != Stat::Pending);
+        let rate = rate
+            .map(|change| change.total(total, stat))
+            .filter(|&rate| rate > 0.0);
+        (
+            heading,
+            total.stats.get(stat).to_string(),
+            rate.map(units::rate),
+        )
+    })
+    .collect()
+}
+
+/// The one sentence that an operator came for.
+pub fn verdict(view: &View<'_>) -> String {
+    let snapshot = view.snapshot;
+    match snapshot.costliest() {
+        Some((vm, share)) => {
+            let cost = snapshot.present_cost();
+            let all = if snapshot.is_timed() {
+                units::time(cost)
+            } else {
+                format!("{cost} operations")
+            };
+            let (id, comm, share) = (vm.id, vm.comm(), units::share(share));
+            format!("Costs most: {id} ({comm}), {share} of the {all} for all VMs here")
+        }
+        None if snapshot.vms.is_empty() => {
+            "No VM that exists now was reset since it started.".into()
+        }
+        None => "Resets of the VMs here cost nothing so far.".into(),
+    }
+}

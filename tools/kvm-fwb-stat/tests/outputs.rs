@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The tool itself, on trees as the module shows them.
+
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+fn tree(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/trees")
+        .join(name)
+}
+
+fn tool(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-fwb-stat"));
+    command
+        .env_remove("KVM_FWB_STAT_ROOT")
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(tree_name: &str, arguments: &[&str]) -> Output {
+    tool(arguments)
+        .arg("--root")
+        .arg(tree(tree_name))
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// All that was said, without what changes from run to run and from place to place.
+fn said(output: &Output) -> String {
+    let text: String = stdout(output)
+        .lines()
+        .map(|line| {
+            let is_row = line.starts_with(|c: char| c.is_ascii_digit()) && line.contains(',');
+            let line = match line.split_once(',') {
+                Some((_, rest)) if is_row => format!("TIME,{rest}"),
+                _ if line.starts_with("  \"time\":") => "  \"time\": TIME,".into(),
+                _ => line.into(),
+            };
+            line + "\n"
+        })
+        .collect();
+    let text = format!("{text}--- {}\n{}", output.status, stderr(output));
+    text.replace(env!("CARGO_MANIFEST_DIR"), "")
+}
+
+/// The one line that is said of a failure.
+fn failed(output: &Output, status: i32, words: &str) {
+    let line = stderr(output);
+    assert_eq!(output.status.code(), Some(status), "{line}");
+    assert!(
+        line.contains(words) && line.ends_with('\n') && line.lines().count() == 1,
+        "{line}"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn every_output_of_three_guests() {
+    for output in ["once", "json", "csv", "prometheus", "openmetrics"] {
+        let output_of = run("three-guests", &[&format!("--{output}")]);
+        insta::assert_snapshot!(format!("three_guests_{output}"), said(&output_of));
+    }
+}
+
+#[test]
+fn other_trees() {
+    for (tree, output) in [
+        ("unmapping", "--once"),
+        ("quiet", "--once"),
+        ("quiet", "--prometheus"),
+        ("older-module", "--once"),
+        ("older-module", "--json"),
+        ("older-module", "--csv"),
+        ("older-module", "--openmetrics"),
+        ("truncated-vm", "--once"),
+        ("truncated-vm", "--prometheus"),
+    ] {
+        let name = format!("{tree}_{}", &output[2..]).replace('-', "_");
+        insta::assert_snapshot!(name, said(&run(tree, &[output])));
+    }
+}
+
+#[test]
+fn a_list_as_asked_for() {
+    let arguments = [
+        "--once",
+        "--sort",
+        "resets",
+        "--reverse",
+        "--filter",
+        "QEMU",
+    ];
+    insta::assert_snapshot!(said(&run("three-guests", &arguments)));
+}
+
+#[test]
+fn without_a_terminal_it_is_a_table() {
+    assert_eq!(
+        stdout(&run("three-guests", &[])),
+        stdout(&run("three-guests", &["--once"]))
+    );
+}
+
+/// Every number of the files `stats` and `latency` of a tree, as (vm or "", name) to value.
+fn numbers(tree: &Path) -> BTreeMap<(String, String), u64> {
+    let mut numbers = BTreeMap::new();
+    let mut add = |vm: &str, dir: &Path| {
+        for file in ["stats", "latency"] {
+            for line in fs::read_to_string(dir.join(file)).unwrap().lines() {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                numbers.insert((vm.into(), name.into()), value.parse().unwrap());
+            }
+        }
+    };
+    add("", tree);
+    for vm in fs::read_dir(tree.join("vms")).unwrap() {
+        let vm = vm.unwrap();
+        add(vm.file_name().to_str().unwrap(), &vm.path());
+    }
+    numbers
+}
+
+#[test]
+fn json_agrees_with_the_files() {
+    let json: Value = serde_json::from_str(&stdout(&run("three-guests", &["--json"]))).unwrap();
+    let mut seen = 0;
+    for ((vm, name), value) in numbers(&tree("three-guests")) {
+        let object = if vm.is_empty() {
+            &json["total"]
+        } else {
+            json["vms"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|each| each["vm"] == *vm)
+                .unwrap()
+        };
+        let found = match name.split_once(' ') {
+            None => &object["stats"][&name],
+            Some((name, key @ ("count" | "sum_ns"))) => &object["latency"][name][key],
+            Some((name, from)) => {
+                let from: u64 = from.parse().unwrap();
+                let buckets = object["latency"][name]["buckets"].as_array().unwrap();
+                &buckets
+                    .iter()
+                    .find(|bucket| bucket["from_ns"] == from)
+                    .unwrap()["count"]
+            }
+        };
+        assert_eq!(found, &Value::from(value), "{vm} {name}");
+        seen += 1;
+    }
+    assert!(seen > 80);
+}
+
+#[test]
+fn metrics_agree_with_the_files() {
+    let prometheus = stdout(&run("three-guests", &["--prometheus"]));
+    let openmetrics = stdout(&run("three-guests", &["--openmetrics"]));
+    let samples = |text: &str| -> BTreeMap<String, f64> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let pairs = lines.map(|line| line.rsplit_once(' ').unwrap());
+        pairs
+            .map(|(name, value)| (name.into(), value.parse().unwrap()))
+            .collect()
+    };
+    let found = samples(&prometheus);
+    assert_eq!(found, samples(&openmetrics));
+    assert!(openmetrics.ends_with("\n# EOF\n") && !prometheus.contains("# EOF"));
+    for ((vm, name), value) in numbers(&tree("three-guests")) {
+        let (level, labels) = match &*vm {
+            "" => ("", String::new()),
+            vm => ("per_vm_", format!("{{vm=\"{vm}\"}}")),
+        };
+        let (sample, value) = match name.split_once(' ') {
+            None if name == "pending" => (name, value as f64),
+            None => (format!("{name}_total"), value as f64),
+            Some((name, "count")) => (format!("{name}_seconds_count"), value as f64),
+            Some((name, "sum_ns")) => (format!("{name}_seconds_sum"), value as f64 / 1e9),
+            Some(_) => continue,
+        };
+        let sample = format!("kvm_fwb_reset_{level}{sample}{labels}");
+        let found = found.get(&sample).unwrap_or_else(|| panic!("no {sample}"));
+        assert!((found - value).abs() < 1e-12, "{sample} {found} {value}");
+    }
+    // Buckets are cumulative, and end in the count.
+    let buckets: Vec<_> = prometheus
+        .lines()
+        .filter_map(|line| line.strip_prefix("kvm_fwb_reset_pay_seconds_bucket{le=\""))
+        .map(|line| line.split_once("\"} ").unwrap())
+        .collect();
+    let value = |le: &str| buckets.iter().find(|bucket| bucket.0 == le).unwrap().1;
+    assert_eq!(value("0.000004096"), "0");
+    assert_eq!(value("0.000008192"), "12");
+    assert_eq!(value("0.000131072"), "18");
+    assert_eq!(value("0.000262144"), "19");
+    assert_eq!(value("+Inf"), "19");
+}
+
+#[test]
+fn csv_agrees_with_the_files() {
+    let text = stdout(&run("three-guests", &["--csv"]));
+    let mut rows = csv::Reader::from_reader(text.as_bytes());
+    let names = rows.headers().unwrap().clone();
+    let rows: Vec<_> = rows.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 4);
+    for ((vm, name), value) in numbers(&tree("three-guests")) {
+        let vm = if vm.is_empty() { "all" } else { &vm };
+        let name = name.replace(' ', "_");
+        if let Some(column) = names.iter().position(|each| each == name) {
+            let row = rows.iter().find(|row| &row[1] == vm).unwrap();
+            assert_eq!(row[column], value.to_string(), "{vm} {name}");
+        } else {
+            assert!(name.ends_with(|c: char| c.is_ascii_digit()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn json_follows_its_schema() {
+    let schema: Value =
+        serde_json::from_slice(&tool(&["schema"]).output().unwrap().stdout).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for tree in [
+        "three-guests",
+        "unmapping",
+        "quiet",
+        "older-module",
+        "truncated-vm",
+    ] {
+        let json: Value = serde_json::from_slice(&run(tree, &["--json"]).stdout).unwrap();
+        if let Err(error) = validator.validate(&json) {
+            panic!("{tree}: {error} at {}", error.instance_path);
+        }
+    }
+    assert!(!validator.is_valid(&serde_json::json!({ "schema": 1 })));
+}
+
+#[test]
+fn what_is_documented() {
+    for (name, arguments) in [
+        ("schema", &["schema"][..]),
+        ("counters", &["counters"]),
+        ("counters_markdown", &["counters", "--markdown"]),
+        ("man", &["man"]),
+        ("help", &["--help"]),
+    ] {
+        insta::assert_snapshot!(name, stdout(&tool(arguments).output().unwrap()));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let text = stdout(&tool(&["completions", shell]).output().unwrap());
+        for word in ["prometheus", "doctor", "interval", "sort"] {
+            assert!(text.contains(word), "{shell} {word}");
+        }
+    }
+}
+
+#[test]
+fn again_and_again() {
+    let output = run(
+        "three-guests",
+        &["--csv", "--interval", "0.1", "--count", "3"],
+    );
+    let text = stdout(&output);
+    assert_eq!(text.lines().count(), 1 + 3 * 4);
+    assert_eq!(text.matches("time,").count(), 1);
+    let output = run(
+        "three-guests",
+        &["--json", "--interval", "0.1", "--count", "2"],
+    );
+    let times: Vec<f64> = stdout(&output)
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["time"]
+                .as_f64()
+                .unwrap()
+        })
+        .collect();
+    assert!(times.len() == 2 && times[1] - times[0] >= 0.09);
+    let output = run("three-guests", &["--once", "--interval", "0.1"]);
+    assert!(stdout(&output).contains("RATE") && stdout(&output).contains("0/s"));
+}
+
+#[test]
+fn a_file_of_metrics_is_whole_and_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.prom");
+    fs::write(&file, "old").unwrap();
+    let path = file.to_str().unwrap();
+    let output = run("three-guests", &["--prometheus", path]);
+    assert!(output.status.success() && output.stdout.is_empty());
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text, stdout(&run("three-guests", &["--prometheus"])));
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o644
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    // What cannot be read leaves the file as it was.
+    failed(
+        &run("truncated", &["--prometheus", path]),
+        6,
+        "truncated/stats is cut short",
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    failed(
+        &run("three-guests", &["--openmetrics", "/nonexistent/x"]),
+        1,
+        "/nonexistent/x: ",
+    );
+}
+
+#[test]
+fn failures_are_one_line_and_a_status() {
+    failed(&run("nowhere", &["--once"]), 4, "nowhere is not there");
+    failed(&run("nowhere", &["policy"]), 4, "nowhere is not there");
+    failed(
+        &run("truncated", &["--once"]),
+        6,
+        "truncated/stats is cut short or damaged",
+    );
+    // Wrong usage is told as clap tells it.
+    assert_eq!(
+        run("three-guests", &["policy", "twice"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(
+        run("three-guests", &["--json", "policy"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_user_who_is_not_root_is_told() {
+    // A place that any user can run the tool from, and a directory that only its owner can read.
+    let dir = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let tool = dir.path().join("kvm-fwb-stat");
+    fs::copy(env!("CARGO_BIN_EXE_kvm-fwb-stat"), &tool).unwrap();
+    let debug = dir.path().join("debug");
+    fs::create_dir(&debug).unwrap();
+    fs::set_permissions(&debug, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut command = Command::new(tool);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command
+        .arg("--once")
+        .arg("--root")
+        .arg(debug.join("kvm_fwb_reset"))
+        .output()
+        .unwrap();
+    failed(&output, 3, "may not be read by this user: run as root");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let mut child = tool(&["--csv", "--interval", "0.1"])
+        .arg("--root")
+        .arg(tree("three-guests"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let output = tool(&["--once", "--root"])
+        .arg(tree("quiet"))
+        .stdout(full)
+        .output()
+        .unwrap();
+    failed(&output, 1, "cannot write the output");
+}
+
+#[test]
+fn the_policy_is_shown_and_switched() {
+    assert_eq!(stdout(&run("three-guests", &["policy"])), "once\n");
+    // A plain file takes what is written, and does not show it in brackets as the module does.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy");
+    let switch = || {
+        tool(&["policy", "fwb", "--root"])
+            .arg(dir.path())
+            .output()
+            .unwrap()
+    };
+    fs::write(&file, "any [once]\n").unwrap();
+    failed(&switch(), 1, "kept its policy once");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "fwb\n[once]\n");
+    fs::remove_file(&file).unwrap();
+    failed(&switch(), 1, "policy: No such file");
+    // Not made where there is none.
+    assert!(!file.exists());
+}
