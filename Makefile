@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test selftest verify clippy fmt clean help
+.PHONY: module demo lab bench test selftest verify trace clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -13,6 +13,9 @@ module:
 
 demo lab bench test selftest verify:
 	@scripts/$@
+
+trace:
+	@scripts/test-trace
 
 clippy:
 	@scripts/module clippy >/dev/null
@@ -39,6 +42,7 @@ help:
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
+	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
 	@echo 'make test               every test there is'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'
