@@ -4,6 +4,7 @@
 #include <linux/err.h>
 #include <linux/module.h>
 #include <linux/sched/task_stack.h>
+#include <linux/smp.h>
 #include <linux/srcu.h>
 #include <linux/uaccess.h>
 #include <asm/barrier.h>
@@ -58,9 +59,16 @@ int redirects_register(struct redirects *redirects)
 					   0, 0);
 	if (!err)
 		err = register_ftrace_function(&redirects->ops);
-	if (err)
+	if (err) {
 		ftrace_free_filter(&redirects->ops);
-	return err;
+		return err;
+	}
+	/*
+	 * A caller that passed an entry just before it was patched has had no barrier from the
+	 * callback. From here on all CPUs see what such a caller stored, and all run the new text.
+	 */
+	kick_all_cpus_sync();
+	return 0;
 }
 
 int redirects_unregister(struct redirects *redirects)
