@@ -1,176 +1,250 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The reset protocol, as the module compiles it, in every interleaving of two threads.
-//!
-//! What the caches hold is modelled by versions of the guest's code: user space raises `written`; an
-//! invalidation, or the clean and invalidate at a stage-2 fault, makes that version what guests fetch.
+//! The reset protocol, as the module compiles it, in the interleavings of all that can happen to a VM at once: two
+//! re-inits, runners, a policy switch, kprobes disarmed, the module loaded or unloaded. Each guest must get what was
+//! written before its vCPU's re-init.
 
 #[allow(dead_code)]
-#[path = "../../../src/protocol.rs"]
+#[path = "../../../../src/policy.rs"]
+mod policy;
+#[allow(dead_code)]
+#[path = "../../../../src/protocol.rs"]
 mod protocol;
 
-#[path = "."]
+#[path = ".."]
 mod rust {
     #[path = "atomic/loom.rs"]
     pub mod atomic;
 }
 
-use loom::{
-    sync::{
-        atomic::{
-            fence, AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::SeqCst,
-        },
-        Arc, Mutex,
-    },
-    thread,
-};
-use protocol::{Gate, Reset};
+mod host;
 
-struct Host {
-    gate: Gate,
-    reset: Reset,
-    wants_to_run: [AtomicBool; 2],
-    written: AtomicU32,
-    /// The version that all instruction caches hold nothing older than.
-    fetched: AtomicU32,
-    /// The version that was in memory when the guest's page was mapped; `None` while it is not.
-    mapped: Mutex<Option<u32>>,
-    /// The module's mutex over unmaps.
-    maintenance: Mutex<()>,
-}
+use host::{Host, Place};
+use loom::{sync::Arc, thread};
+use policy::Policy;
 
-impl Host {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            gate: Gate::new(),
-            reset: Reset::new(),
-            wants_to_run: [AtomicBool::new(false), AtomicBool::new(false)],
-            written: AtomicU32::new(0),
-            fetched: AtomicU32::new(0),
-            mapped: Mutex::new(None),
-            maintenance: Mutex::new(()),
-        })
-    }
+type Party = fn(&Host);
 
-    fn invalidate(&self) {
-        self.fetched.fetch_max(self.written.load(Relaxed), Relaxed);
-    }
-
-    /// KVM_RUN: what KVM and the redirect's gate do before the module's handler, then the guest.
-    fn run(&self, vcpu: usize, guest: impl FnOnce()) {
-        self.wants_to_run[vcpu].store(true, Relaxed);
-        fence(SeqCst);
-        if self.gate.word().load() != 0 {
-            self.reset.run(&self.gate, || self.invalidate());
-        }
-        // Entering the guest is a context synchronization event: what it fetches is fetched after the
-        // loads that the entry depended on (Arm ARM, B2.3, "context synchronization").
-        fence(Acquire);
-        guest();
-        self.wants_to_run[vcpu].store(false, SeqCst);
-    }
-
-    fn another_wants_to_run(&self, vcpu: usize) -> bool {
-        self.wants_to_run[1 - vcpu].load(Relaxed)
-    }
-
-    /// A re-init under `once` with FEAT_S2FWB.
-    fn reinit_fwb(&self, vcpu: usize) {
-        let begun = self.reset.begin(&self.gate, true);
-        if self.another_wants_to_run(vcpu) {
-            self.reset.forgive(&begun);
-            self.invalidate();
-        }
-    }
-
-    /// A re-init under `once` without.
-    fn reinit_unmap(&self, vcpu: usize) {
-        let begun = self.reset.begin(&self.gate, false);
-        let unmap = || *self.mapped.lock().unwrap() = None;
-        if self.another_wants_to_run(vcpu) {
-            unmap();
-        } else {
-            let _maintenance = self.maintenance.lock().unwrap();
-            if !self.reset.is_unmapped(begun.stay()) {
-                unmap();
-                self.reset.set_unmapped(begun.stay());
-            }
-        }
-    }
-
-    /// A guest's access: faults the page in, clean, if it is not mapped. Returns what it gets.
-    fn access(&self) -> u32 {
-        let mut mapped = self.mapped.lock().unwrap();
-        *mapped.get_or_insert_with(|| self.written.load(Relaxed))
-    }
-}
-
-/// Three preemptions of a thread find all that is known to go wrong, and end in seconds.
-fn model(test: impl Fn() + Sync + Send + 'static) {
+/// Runs all `parties` at once on a host that `begin` makes, then looks whether it `end`s well: in every interleaving
+/// with at most so many preemptions ($LOOM_MAX_PREEMPTIONS, if set), and with every reordering that the memory model
+/// allows.
+fn model<const N: usize>(
+    preemptions: usize,
+    begin: fn() -> Arc<Host>,
+    parties: [Party; N],
+    end: Party,
+) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(test);
-}
-
-/// Both vCPUs are rewritten, re-initialised and run, each by a thread of its own: a VMM that resets in
-/// parallel, and one whose vCPUs run while others are reset.
-#[test]
-fn nobody_enters_with_old_instructions() {
-    model(|| {
-        let host = Host::new();
-        let threads: Vec<_> = (0..2)
-            .map(|vcpu| {
-                let host = host.clone();
-                thread::spawn(move || {
-                    let version = host.written.fetch_add(1, Relaxed) + 1;
-                    host.reinit_fwb(vcpu);
-                    host.run(vcpu, || assert!(host.fetched.load(Relaxed) >= version));
-                })
-            })
-            .collect();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.check(move || {
+        let host = begin();
+        let threads = parties.map(|party| {
+            let host = host.clone();
+            thread::spawn(move || party(&host))
+        });
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!(host.gate.word().load(), 0);
-        assert!(!host.reset.is_indebted());
+        end(&host);
     });
 }
 
-/// The same on a CPU without FEAT_S2FWB, where the second re-init may rely on the first one's unmap.
-#[test]
-fn nobody_reads_around_dirty_lines() {
-    model(|| {
-        let host = Host::new();
-        // The first vCPU of the reset is through, and RAM unmapped.
-        host.reinit_unmap(0);
-        let runner = {
-            let host = host.clone();
-            thread::spawn(move || host.run(0, || _ = host.access()))
-        };
-        let version = host.written.fetch_add(1, Relaxed) + 1;
-        host.reinit_unmap(1);
-        host.run(1, || assert!(host.access() >= version));
-        runner.join().unwrap();
-        assert_eq!(host.gate.word().load(), 0);
-    });
+/// A vCPU's code is changed; the vCPU is re-initialised and run.
+fn reset<const VCPU: usize>(host: &Host) {
+    host.write(VCPU, 1);
+    host.reinit(VCPU);
+    run::<VCPU>(host);
 }
 
-/// A payment by whoever unloads the module, while a vCPU is about to run.
-#[test]
-fn unloading_pays() {
-    model(|| {
-        let host = Host::new();
-        host.written.store(1, Relaxed);
-        host.reinit_fwb(0);
-        let unloader = {
-            let host = host.clone();
-            thread::spawn(move || {
-                host.reset.run(&host.gate, || host.invalidate());
-            })
+/// A vCPU whose code was changed before its re-init.
+fn run<const VCPU: usize>(host: &Host) {
+    host.run(VCPU, || assert!(host.guest_gets(VCPU) >= 1));
+}
+
+/// A VMM with one thread resets two vCPUs, and then runs them.
+fn reset_both(host: &Host) {
+    host.write(0, 1);
+    host.reinit(0);
+    host.write(1, 1);
+    host.reinit(1);
+    run::<1>(host);
+    run::<0>(host);
+}
+
+/// A vCPU that is not reset runs code that another one will run.
+fn go_on(host: &Host) {
+    host.run(2, || _ = host.guest_gets(1));
+}
+
+fn switch_to_native(host: &Host) {
+    host.set_policy(Policy::Native);
+    host.set_policy(Policy::Once);
+}
+
+fn switch_to_fwb(host: &Host) {
+    host.set_policy(Policy::Fwb);
+    host.set_policy(Policy::Once);
+}
+
+fn disarm_kprobes(host: &Host) {
+    host.patch(Place::Icache, false);
+    host.patch(Place::Icache, true);
+}
+
+/// ftrace patches its places by address, so their order is the linker's.
+fn load(host: &Host) {
+    host.load([Place::Icache, Place::Run, Place::Reset, Place::Unmap]);
+}
+
+fn load_run_last(host: &Host) {
+    host.load([Place::Icache, Place::Unmap, Place::Reset, Place::Run]);
+}
+
+fn unload(host: &Host) {
+    host.unload([Place::Icache, Place::Unmap, Place::Reset, Place::Run]);
+}
+
+fn unload_run_first(host: &Host) {
+    host.unload([Place::Icache, Place::Run, Place::Reset, Place::Unmap]);
+}
+
+/// Who writes the policy has the file open, which keeps the module: so never both at once.
+fn switch_and_unload(host: &Host) {
+    switch_to_native(host);
+    unload_run_first(host);
+}
+
+/// Nothing is owed, and no reset goes on.
+const SETTLED: Party = Host::settled;
+/// Where the module came or went, it did not see all.
+const UNSEEN: Party = |_| ();
+
+/// CPUs with FEAT_S2FWB: an invalidation is owed and paid.
+mod icache {
+    use super::*;
+
+    #[test]
+    fn a_vmm_that_resets_in_parallel() {
+        model(3, Host::fwb, [reset::<0>, reset::<1>], SETTLED);
+    }
+
+    #[test]
+    fn two_reinits_and_a_runner() {
+        model(2, Host::fwb, [reset::<0>, reset::<1>, go_on], SETTLED);
+    }
+
+    #[test]
+    fn one_reset_and_a_runner() {
+        model(3, Host::fwb, [reset_both, go_on], SETTLED);
+    }
+
+    /// The code is changed once more behind the re-inits, as QEMU does; then all vCPUs start.
+    #[test]
+    fn two_runners() {
+        let begin = || {
+            let host = Host::fwb();
+            for vcpu in [0, 1] {
+                host.reinit(vcpu);
+            }
+            for vcpu in [0, 1] {
+                host.write(vcpu, 1);
+            }
+            host
         };
-        host.run(0, || assert!(host.fetched.load(Relaxed) >= 1));
-        unloader.join().unwrap();
-        assert_eq!(host.gate.word().load(), 0);
-        assert!(!host.reset.is_indebted());
-    });
+        model(4, begin, [run::<0>, run::<1>], SETTLED);
+    }
+
+    #[test]
+    fn policy_switch() {
+        let parties = [reset::<0>, reset::<1>, switch_to_native];
+        model(2, Host::fwb, parties, SETTLED);
+    }
+
+    #[test]
+    fn policy_switch_where_the_kernel_does_nothing() {
+        let parties = [reset::<0>, reset::<1>, switch_to_fwb];
+        model(2, Host::fwb_rfc, parties, SETTLED);
+    }
+
+    #[test]
+    fn kprobes_disarmed() {
+        model(2, Host::fwb, [reset_both, go_on, disarm_kprobes], SETTLED);
+    }
+
+    #[test]
+    fn load() {
+        let parties = [reset::<0>, reset::<1>, super::load];
+        model(2, Host::fwb_without_module, parties, UNSEEN);
+    }
+
+    #[test]
+    fn unload() {
+        model(
+            2,
+            Host::fwb,
+            [reset::<0>, reset::<1>, super::unload],
+            UNSEEN,
+        );
+    }
+
+    #[test]
+    fn all_at_once() {
+        let parties = [reset::<0>, reset::<1>, go_on, switch_and_unload];
+        model(1, Host::fwb, parties, UNSEEN);
+    }
+}
+
+/// CPUs without: a re-init may rely on the unmap that another one made.
+mod unmap {
+    use super::*;
+
+    #[test]
+    fn a_vmm_that_resets_in_parallel() {
+        model(3, Host::unmap, [reset::<0>, reset::<1>], SETTLED);
+    }
+
+    #[test]
+    fn two_reinits_and_a_runner() {
+        model(2, Host::unmap, [reset::<0>, reset::<1>, go_on], SETTLED);
+    }
+
+    #[test]
+    fn one_reset_and_a_runner() {
+        model(3, Host::unmap, [reset_both, go_on], SETTLED);
+    }
+
+    #[test]
+    fn policy_switch() {
+        let parties = [reset_both, go_on, switch_to_native];
+        model(2, Host::unmap, parties, SETTLED);
+    }
+
+    #[test]
+    fn load() {
+        let parties = [reset_both, go_on, super::load];
+        model(2, Host::unmap_without_module, parties, UNSEEN);
+    }
+
+    #[test]
+    fn load_run_last() {
+        let parties = [reset_both, go_on, super::load_run_last];
+        model(2, Host::unmap_without_module, parties, UNSEEN);
+    }
+
+    #[test]
+    fn unload() {
+        model(2, Host::unmap, [reset_both, go_on, super::unload], UNSEEN);
+    }
+
+    #[test]
+    fn unload_run_first() {
+        let parties = [reset_both, go_on, super::unload_run_first];
+        model(2, Host::unmap, parties, UNSEEN);
+    }
+
+    #[test]
+    fn all_at_once() {
+        let parties = [reset::<0>, reset::<1>, go_on, switch_and_unload];
+        model(1, Host::unmap, parties, UNSEEN);
+    }
 }
