@@ -10,8 +10,9 @@ use crate::due::Due;
 use crate::oracle;
 use crate::record::{Boot, Code, Record, Section, State};
 
-/// The fewest instructions that a vCPU executes in a section: `Work` of [`selftest::guest`], without
-/// the store that leaves the guest. An oracle that saw fewer did not look.
+/// The fewest instructions that a vCPU executes in a section: `Work` of [`selftest::guest`] up to the
+/// store that leaves the guest, but for the first, which the completion of an older store may step
+/// over. An oracle that saw fewer did not look.
 const INSTRUCTIONS: u64 = 8;
 
 /// What was seen at one reset.
