@@ -15,9 +15,11 @@
 use crate::{ram::Ram, registers::Registers};
 use anyhow::{Context, Result, bail};
 use coherence::{
-    At, Features, Oracle,
+    At, Dirty, Features, Oracle,
     insn::{Kind, Op},
-    memory::{PAGE, page_of},
+    memory::{LINE, PAGE, page_of},
+    verdict::Finding,
+    view::View,
     walk,
 };
 use qemu_plugin::{
@@ -25,14 +27,15 @@ use qemu_plugin::{
     install::{Args, Info},
     plugin::{HasCallbacks, PLUGIN, Plugin, Register},
     sys::{
-        self, qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS, qemu_plugin_insn, qemu_plugin_tb,
-        qemu_plugin_vcpu_udata_cb_t,
+        self, qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS, qemu_plugin_insn, qemu_plugin_mem_rw::*,
+        qemu_plugin_meminfo_t, qemu_plugin_tb, qemu_plugin_vcpu_udata_cb_t,
     },
 };
 use std::{
     collections::HashMap,
     ffi::{c_uint, c_void},
     hash::Hash,
+    ops::Range,
     path::PathBuf,
     process,
     sync::{
@@ -61,7 +64,11 @@ struct Machine {
     registers: Registers,
     ram: Ram,
     oracle: Mutex<Oracle>,
+    /// What of it can be asked and told without the lock.
     generation: Arc<AtomicU64>,
+    dirty: Arc<Dirty>,
+    /// Bytes that `dc zva` writes.
+    block: u64,
     pes: Vec<Pe>,
     fetches: Interned<(Option<u64>, u32), Fetch>,
     sites: Interned<(u64, u32), SiteOf>,
@@ -71,16 +78,11 @@ struct Machine {
 #[repr(align(64))]
 #[derive(Default)]
 struct Pe {
-    /// Whether EL1 and EL0 are a guest's. It is looked up when it is asked for.
-    world: AtomicU8,
+    /// Whose EL1 and EL0 are, as a `View`. It is looked up when it is asked for.
+    view: AtomicU8,
     /// Instructions of guests.
     guest_instructions: AtomicU64,
 }
-
-/// What is not known of a PE since it wrote HCR_EL2.
-const UNKNOWN: u8 = 0;
-const HOST: u8 = 1;
-const GUEST: u8 = 2;
 
 /// Values that are kept for good, one for each key.
 type Interned<K, V> = Mutex<HashMap<K, &'static V>>;
@@ -140,11 +142,14 @@ impl Machine {
     fn new(host: u64, vaddr: u64, pes: usize) -> Result<Self> {
         let registers = Registers::new()?;
         let ram = Ram::around(host, vaddr)?;
-        let oracle = Oracle::new(pes, Features::from_ctr(registers.ctr_el0()));
+        let features = Features::from_ctr(registers.ctr_el0());
+        let oracle = Oracle::new(pes, ram.range(), features);
         Ok(Self {
             registers,
             ram,
             generation: oracle.generation(),
+            dirty: oracle.dirty(),
+            block: features.dcache_line,
             oracle: Mutex::new(oracle),
             pes: (0..pes).map(|_| Pe::default()).collect(),
             fetches: Interned::default(),
@@ -152,16 +157,16 @@ impl Machine {
         })
     }
 
-    /// Whether what `pe` runs at EL1 and EL0 is a guest.
-    fn is_guest(&self, pe: usize) -> bool {
-        let known = self.pes[pe].world.load(Relaxed);
-        if known != UNKNOWN {
-            return known == GUEST;
+    /// How `pe` sees memory at EL1 and EL0.
+    fn view(&self, pe: usize) -> View {
+        let known = View::from_bits(self.pes[pe].view.load(Relaxed));
+        if known != View::UNKNOWN {
+            return known;
         }
-        let guest = walk::is_guest(self.registers.hcr_el2());
-        let world = if guest { GUEST } else { HOST };
-        self.pes[pe].world.store(world, Relaxed);
-        guest
+        let (hcr_el2, sctlr_el1) = (self.registers.hcr_el2(), self.registers.sctlr_el1());
+        let view = lock(&self.oracle).view(hcr_el2, sctlr_el1);
+        self.pes[pe].view.store(view.bits(), Relaxed);
+        view
     }
 
     /// Instructions of guests, on all PEs.
@@ -172,21 +177,62 @@ impl Machine {
 
     /// A guest is about to execute an instruction.
     fn fetch(&self, pe: usize, fetch: &Fetch) {
-        if !self.is_guest(pe) {
+        let view = self.view(pe);
+        if !view.is_guest() {
             return;
         }
         self.pes[pe].guest_instructions.fetch_add(1, Relaxed);
         let Some(addr) = fetch.addr else {
             return;
         };
-        if fetch.is_verified(pe, self.generation.load(Acquire)) {
+        let bypasses = view.fetch_bypasses() && self.dirty.is_suspect(addr);
+        if !bypasses && fetch.is_verified(pe, self.generation.load(Acquire)) {
             return;
         }
         let pc = fetch.pc.load(Relaxed);
         let mut oracle = lock(&self.oracle);
-        oracle.fetch(At { pe, pc }, addr, fetch.word, &self.ram);
+        oracle.fetch(At { pe, pc }, view, addr, fetch.word, &self.ram);
         // The generation changes only under the lock.
         fetch.set_verified(pe, self.generation.load(Acquire));
+    }
+
+    /// A PE has accessed memory at exception level `el`.
+    fn access(&self, pe: usize, el: usize, access: &Access) {
+        let view = if el < 2 { self.view(pe) } else { View::HOST };
+        if !access.is_store && !view.data_bypasses() {
+            return;
+        }
+        let Some(addr) = access.physical() else {
+            return;
+        };
+        self.touch(pe, view, access, addr..addr + access.len);
+        // What reaches into another page has another place there.
+        let over = (addr % PAGE + access.len).saturating_sub(PAGE);
+        if over > 0 {
+            let next = page_of(access.vaddr).wrapping_add(PAGE);
+            if let Some(addr) = self.translate(next) {
+                self.touch(pe, view, access, addr..addr + over);
+            }
+        }
+    }
+
+    /// The lines at the physical addresses `addrs` are accessed.
+    fn touch(&self, pe: usize, view: View, access: &Access, addrs: Range<u64>) {
+        let first = addrs.start & !(LINE - 1);
+        let page = page_of(first);
+        for line in (first..addrs.end.min(page + PAGE)).step_by(LINE as usize) {
+            if !view.data_bypasses() {
+                self.dirty.store(line, view.is_guest());
+            } else if self.dirty.is_suspect(line) {
+                let finding = if access.is_store {
+                    Finding::DirtyWrite
+                } else {
+                    Finding::DirtyRead
+                };
+                let pc = access.vaddr;
+                lock(&self.oracle).bypass(At { pe, pc }, line, finding);
+            }
+        }
     }
 
     /// A PE is about to execute one of the instructions that matter.
@@ -205,9 +251,12 @@ impl Machine {
             }
             Op::Dsb(domain) => lock(&self.oracle).dsb(pe, domain, &self.ram),
             Op::Tlbi => lock(&self.oracle).count(at, Kind::Tlbi),
-            Op::Dc { .. } => lock(&self.oracle).count(at, Kind::Dc),
-            Op::DcZva { .. } => {}
-            Op::Context => self.pes[pe].world.store(UNKNOWN, Relaxed),
+            Op::Dc { rt, point } => {
+                let addr = self.translate(self.registers.x(rt));
+                lock(&self.oracle).dc(at, addr, point);
+            }
+            Op::DcZva { rt } => self.zero(pe, self.registers.x(rt)),
+            Op::Context => self.pes[pe].view.store(View::UNKNOWN.bits(), Relaxed),
             Op::Section => {
                 lock(&self.oracle).section(self.registers.x(0), self.guest_instructions());
             }
@@ -216,6 +265,27 @@ impl Machine {
                 let name = self.text(addr, len.min(NAME));
                 lock(&self.oracle).name(name);
             }
+        }
+    }
+
+    /// `dc zva`, which QEMU does not show as a store. Blocks are as large as lines on all CPUs that
+    /// anything is found on (DCZID_EL0).
+    fn zero(&self, pe: usize, vaddr: u64) {
+        let regime = self.registers.regime();
+        let view = if regime.is_guest() {
+            self.view(pe)
+        } else {
+            View::HOST
+        };
+        let vaddr = vaddr & !(self.block - 1);
+        if let Some(addr) = regime.translate(vaddr, &self.ram) {
+            let access = Access {
+                is_store: true,
+                vaddr,
+                len: self.block,
+                info: 0,
+            };
+            self.touch(pe, view, &access, addr..addr + self.block);
         }
     }
 
@@ -242,11 +312,19 @@ impl Machine {
 
     /// Asks QEMU for callbacks on the code in `tb`, which the PE of this thread is to run next.
     fn translated(&self, tb: *mut qemu_plugin_tb) {
-        let guest = self.registers.el() < 2 && walk::is_guest(self.registers.hcr_el2());
+        let el = self.registers.el();
+        let guest = el < 2 && walk::is_guest(self.registers.hcr_el2());
         for insn in instructions(tb) {
             let Some(word) = insn.word() else {
                 continue;
             };
+            // The host's loads go through the caches, and find everything.
+            let accesses = if guest {
+                QEMU_PLUGIN_MEM_RW
+            } else {
+                QEMU_PLUGIN_MEM_W
+            };
+            insn.call_on_access(accesses, el);
             if guest {
                 let addr = self.ram.physical(insn.host());
                 let fetch = intern(&self.fetches, (addr, word), || Fetch {
@@ -301,6 +379,20 @@ impl Insn {
         unsafe { sys::qemu_plugin_insn_haddr(self.0) as u64 }
     }
 
+    /// Has `on_access` called after each of its accesses to memory, with the exception level.
+    fn call_on_access(&self, accesses: qemu_plugin::MemRW, el: u8) {
+        // SAFETY: As above; `on_access` takes the level for what it is.
+        unsafe {
+            sys::qemu_plugin_register_vcpu_mem_cb(
+                self.0,
+                Some(on_access),
+                QEMU_PLUGIN_CB_R_REGS,
+                accesses,
+                usize::from(el) as *mut c_void,
+            );
+        }
+    }
+
     /// Has `callback` called with `data` before it is executed.
     fn call<T>(&self, callback: qemu_plugin_vcpu_udata_cb_t, data: &'static T) {
         let data = std::ptr::from_ref(data).cast_mut().cast::<c_void>();
@@ -314,6 +406,48 @@ impl Insn {
             )
         };
     }
+}
+
+/// An access to memory that a PE has made.
+struct Access {
+    is_store: bool,
+    vaddr: u64,
+    len: u64,
+    info: qemu_plugin_meminfo_t,
+}
+
+impl Access {
+    /// Its physical address, if that is RAM. Only in the callback that `info` is from.
+    fn physical(&self) -> Option<u64> {
+        // SAFETY: Called in the callback that `info` was given to, as QEMU asks for.
+        let place = unsafe { sys::qemu_plugin_get_hwaddr(self.info, self.vaddr) };
+        // SAFETY: QEMU's own, until the callback ends.
+        if place.is_null() || unsafe { sys::qemu_plugin_hwaddr_is_io(place) } {
+            return None;
+        }
+        // SAFETY: As above.
+        Some(unsafe { sys::qemu_plugin_hwaddr_phys_addr(place) })
+    }
+}
+
+unsafe extern "C" fn on_access(
+    pe: c_uint,
+    info: qemu_plugin_meminfo_t,
+    vaddr: u64,
+    el: *mut c_void,
+) {
+    let Some(machine) = MACHINE.get() else {
+        return;
+    };
+    let access = Access {
+        // SAFETY: Called in the callback that `info` was given to.
+        is_store: unsafe { sys::qemu_plugin_mem_is_store(info) },
+        vaddr,
+        // SAFETY: As above.
+        len: 1 << unsafe { sys::qemu_plugin_mem_size_shift(info) },
+        info,
+    };
+    machine.access(pe as usize, el as usize, &access);
 }
 
 unsafe extern "C" fn on_fetch(pe: c_uint, data: *mut c_void) {

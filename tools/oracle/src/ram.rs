@@ -38,6 +38,12 @@ impl Ram {
         })
     }
 
+    /// Physical addresses that may be RAM.
+    pub fn range(&self) -> Range<u64> {
+        let physical = |host: u64| host.wrapping_sub(self.offset);
+        physical(self.host.start)..physical(self.host.end)
+    }
+
     /// The physical address of what QEMU has at `host`, if that is RAM.
     pub fn physical(&self, host: u64) -> Option<u64> {
         self.host

@@ -72,6 +72,10 @@ impl Registers {
         read(&self.hcr_el2)
     }
 
+    pub fn sctlr_el1(&self) -> u64 {
+        read(&self.sctlr_el1)
+    }
+
     /// The exception level.
     pub fn el(&self) -> u8 {
         ((read(&self.cpsr) >> 2) & 3) as u8
@@ -82,7 +86,7 @@ impl Registers {
         Regime {
             el: self.el(),
             hcr_el2: self.hcr_el2(),
-            sctlr_el1: read(&self.sctlr_el1),
+            sctlr_el1: self.sctlr_el1(),
             tcr_el1: read(&self.tcr_el1),
             ttbr0_el1: read(&self.ttbr0_el1),
             ttbr1_el1: read(&self.ttbr1_el1),

@@ -131,7 +131,8 @@ impl Icaches {
         }
         let issued = self.tick();
         // What does not differ may do so by the time that one on its way completes.
-        let others = self.pending.iter().any(|pending| !pending.is_empty());
+        let others = self.pending.iter().any(|pending| !pending.is_empty())
+            || !self.rules.holds(Rule::OnlyWritesBefore);
         let mut seen = Vec::new();
         let mut now = Words::EMPTY;
         let mut look = |page: u64, held: &[Held], wanted: u64| {

@@ -2,35 +2,53 @@
 
 //! The worst caches that the architecture allows.
 
+mod dcache;
 mod icache;
 pub mod insn;
 pub mod memory;
 mod rules;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
+pub mod view;
 pub mod walk;
 
+use dcache::Dcache;
+pub use dcache::Dirty;
 use icache::{Icaches, Reach};
-use insn::{Domain, Kind};
-use memory::Memory;
+use insn::{Domain, Kind, Point};
+use memory::{LINE, Memory};
 use rules::{Rule, Rules};
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{Arc, atomic::AtomicU64},
 };
 use verdict::{Address, Finding, Invalidation, Report, Section, Site, Verdict, Word};
+use view::View;
 
 /// What the CPUs of the machine are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Features {
     /// CTR_EL0.DIC: what is written is fetched, once it is at the PoU.
     pub dic: bool,
+    /// CTR_EL0.IDC: what is written is at the PoU.
+    pub idc: bool,
+    /// Bytes that one `ic ivau` invalidates.
+    pub icache_line: u64,
+    /// Bytes that one `dc` cleans.
+    pub dcache_line: u64,
 }
 
 impl Features {
-    /// From CTR_EL0.
+    /// From CTR_EL0 (DDI 0487, D24.2.34).
     pub fn from_ctr(ctr_el0: u64) -> Self {
+        let line = |shift: u32| (4 << ((ctr_el0 >> shift) & 0xf)).max(LINE);
         Self {
             dic: (ctr_el0 >> 29) & 1 != 0,
+            idc: (ctr_el0 >> 28) & 1 != 0,
+            icache_line: line(0),
+            dcache_line: line(16),
         }
     }
 }
@@ -48,6 +66,7 @@ pub struct Oracle {
     rules: Rules,
     features: Features,
     icaches: Icaches,
+    dcache: Dcache,
     last: Option<Invalidation>,
     sections: Vec<Section>,
     current: usize,
@@ -57,16 +76,17 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Of a machine with `pes` PEs.
-    pub fn new(pes: usize, features: Features) -> Self {
-        Self::with_rules(pes, features, Rules::default())
+    /// Of a machine with `pes` PEs and RAM at the physical addresses `ram`.
+    pub fn new(pes: usize, ram: Range<u64>, features: Features) -> Self {
+        Self::with_rules(pes, ram, features, Rules::default())
     }
 
-    fn with_rules(pes: usize, features: Features, rules: Rules) -> Self {
+    fn with_rules(pes: usize, ram: Range<u64>, features: Features, rules: Rules) -> Self {
         Self {
             rules,
             features,
             icaches: Icaches::new(pes, rules),
+            dcache: Dcache::new(pes, ram, rules),
             last: None,
             sections: vec![Section::default()],
             current: 0,
@@ -78,6 +98,16 @@ impl Oracle {
     /// As long as it stays the same, a guest's instruction that was in order on a PE still is.
     pub fn generation(&self) -> Arc<AtomicU64> {
         self.icaches.generation()
+    }
+
+    /// Where stores are told, without asking the oracle, and what reads may ask there.
+    pub fn dirty(&self) -> Arc<Dirty> {
+        self.dcache.dirty()
+    }
+
+    /// How a PE sees memory at EL1 and EL0, by its HCR_EL2 and SCTLR_EL1.
+    pub fn view(&self, hcr_el2: u64, sctlr_el1: u64) -> View {
+        View::new(hcr_el2, sctlr_el1, self.rules)
     }
 
     fn report(&mut self, report: Report) {
@@ -92,8 +122,11 @@ impl Oracle {
         }
     }
 
-    /// A guest executes `word`, which lies at physical address `addr`.
-    pub fn fetch(&mut self, at: At, addr: u64, word: u32, memory: &dyn Memory) {
+    /// A guest that sees memory as `view` executes `word`, from physical address `addr`.
+    pub fn fetch(&mut self, at: At, view: View, addr: u64, word: u32, memory: &dyn Memory) {
+        if view.fetch_bypasses() {
+            self.bypass(at, addr, Finding::DirtyRead);
+        }
         if self.features.dic && self.rules.holds(Rule::DicIsCoherent) {
             return;
         }
@@ -104,6 +137,22 @@ impl Oracle {
                 paddr: Address(addr),
                 old: Some(Word(old)),
                 new: Some(Word(word)),
+                cpu: at.pe,
+                last_invalidation: self.last.clone(),
+            });
+        }
+    }
+
+    /// A guest reads or writes at physical address `addr`, `at.pc` being the virtual one, around
+    /// the caches.
+    pub fn bypass(&mut self, at: At, addr: u64, kind: Finding) {
+        if self.dcache.bypass(addr, kind) {
+            self.report(Report {
+                kind,
+                vaddr: Address(at.pc),
+                paddr: Address(addr),
+                old: None,
+                new: None,
                 cpu: at.pe,
                 last_invalidation: self.last.clone(),
             });
@@ -143,23 +192,44 @@ impl Oracle {
     /// `ic ivau` of what translates to `addr`; None if that is no memory.
     pub fn ic_ivau(&mut self, at: At, addr: Option<u64>, memory: &dyn Memory) {
         self.count(at, Kind::IcIvau);
-        if let Some(addr) = addr {
+        let Some(addr) = addr else { return };
+        let line = self.features.icache_line;
+        for addr in around(addr, line).step_by(LINE as usize) {
             self.invalidate(at, Reach::Line(addr), memory);
         }
     }
 
+    /// `dc` by the VA of what translates to `addr`, to `point`.
+    pub fn dc(&mut self, at: At, addr: Option<u64>, point: Point) {
+        self.count(at, Kind::Dc);
+        if let Some(addr) = addr {
+            let line = around(addr, self.features.dcache_line);
+            self.dcache.clean(at.pe, line, point);
+        }
+    }
+
     fn invalidate(&mut self, at: At, reach: Reach, memory: &dyn Memory) {
-        self.icaches.invalidate(at.pe, reach, memory, |_| true);
+        let Self {
+            features,
+            rules,
+            dcache,
+            ..
+        } = self;
+        let unified = features.idc || !rules.holds(Rule::PouBeforeInvalidation);
+        let covers = |addr| unified || dcache.is_unified(addr);
+        self.icaches.invalidate(at.pe, reach, memory, covers);
     }
 
     /// A `dsb` for loads and stores.
     pub fn dsb(&mut self, pe: usize, domain: Domain, memory: &dyn Memory) {
         self.icaches.complete(pe, domain, memory);
+        self.dcache.complete(pe, domain);
     }
 
     /// Section `number` begins, or goes on. By now there have been `guest_instructions`.
     pub fn section(&mut self, number: u64, guest_instructions: u64) {
         self.end_section(guest_instructions);
+        self.dcache.retell();
         let known = self.sections.iter().position(|s| s.number == number);
         self.current = known.unwrap_or_else(|| {
             self.sections.push(Section {
@@ -193,4 +263,10 @@ impl Oracle {
         }
         Verdict::new(sections)
     }
+}
+
+/// The aligned block of `size` bytes that `addr` lies in.
+fn around(addr: u64, size: u64) -> Range<u64> {
+    let start = addr & !(size - 1);
+    start..start + size
 }

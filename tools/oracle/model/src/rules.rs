@@ -22,8 +22,48 @@ pub enum Rule {
     /// An invalidation is about what was written before it: what came later may have been fetched
     /// before it was written.
     OnlyWritesBefore,
+    /// Without CTR_EL0.IDC a line has to be cleaned to the PoU before the invalidation: what is still
+    /// in a data cache then is not what a fetch gets.
+    PouBeforeInvalidation,
     /// With CTR_EL0.DIC instruction fetch is coherent by itself.
     DicIsCoherent,
+    /// A store through a cacheable mapping leaves its lines dirty.
+    StoresDirty,
+    /// A guest's, too, once its MMU is on.
+    GuestStoresDirty,
+    /// `dc cvau` does not clean to the PoC.
+    PocIsBeyondPou,
+    /// A clean counts when a `dsb` of the same PE has completed it.
+    DsbCompletesClean,
+    /// A guest's data accesses bypass the caches while its MMU is off.
+    MmuOffBypasses,
+    /// Its instruction fetches do, as long as SCTLR_EL1.I is clear.
+    FetchBypasses,
+    /// With HCR_EL2.FWB they do not: the second stage of translation has the last word.
+    FwbIsCacheable,
+}
+
+#[cfg(test)]
+impl Rule {
+    pub(crate) const ALL: [Self; 17] = [
+        Self::NeverEvicts,
+        Self::IalluisReachesAll,
+        Self::IalluIsLocal,
+        Self::FbBroadcasts,
+        Self::IvauIsOneLine,
+        Self::DsbCompletes,
+        Self::DsbReachesAsFar,
+        Self::OnlyWritesBefore,
+        Self::PouBeforeInvalidation,
+        Self::DicIsCoherent,
+        Self::StoresDirty,
+        Self::GuestStoresDirty,
+        Self::PocIsBeyondPou,
+        Self::DsbCompletesClean,
+        Self::MmuOffBypasses,
+        Self::FetchBypasses,
+        Self::FwbIsCacheable,
+    ];
 }
 
 /// The rules in force.

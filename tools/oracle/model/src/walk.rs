@@ -42,6 +42,9 @@ pub const SCTLR_M: u64 = 1;
 /// SCTLR_ELx.C: data may be cached.
 pub const SCTLR_C: u64 = 1 << 2;
 
+/// SCTLR_ELx.I: instructions may be cached beyond the instruction cache.
+pub const SCTLR_I: u64 = 1 << 12;
+
 /// Whether HCR_EL2 makes EL1 and EL0 a guest's.
 pub fn is_guest(hcr_el2: u64) -> bool {
     hcr_el2 & (HCR_VM | HCR_TGE) == HCR_VM
