@@ -15,7 +15,7 @@
 use crate::{ram::Ram, registers::Registers};
 use anyhow::{Context, Result, bail};
 use coherence::{
-    At, Dirty, Features, Oracle,
+    At, Dirty, Oracle,
     insn::{Kind, Op},
     memory::{LINE, PAGE, page_of},
     verdict::Finding,
@@ -142,7 +142,7 @@ impl Machine {
     fn new(host: u64, vaddr: u64, pes: usize) -> Result<Self> {
         let registers = Registers::new()?;
         let ram = Ram::around(host, vaddr)?;
-        let features = Features::from_ctr(registers.ctr_el0());
+        let features = registers.features();
         let oracle = Oracle::new(pes, ram.range(), features);
         Ok(Self {
             registers,

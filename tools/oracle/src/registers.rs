@@ -3,7 +3,7 @@
 //! A PE's registers, as QEMU shows them to gdb.
 
 use anyhow::{Context, Result};
-use coherence::walk::Regime;
+use coherence::{Features, walk::Regime};
 use qemu_plugin::{RegisterDescriptor, qemu_plugin_get_registers};
 
 /// Those that the oracle reads. They are the PE's own whose thread reads.
@@ -11,6 +11,7 @@ pub struct Registers {
     x: Vec<RegisterDescriptor<'static>>,
     cpsr: RegisterDescriptor<'static>,
     ctr_el0: RegisterDescriptor<'static>,
+    clidr_el1: RegisterDescriptor<'static>,
     hcr_el2: RegisterDescriptor<'static>,
     sctlr_el1: RegisterDescriptor<'static>,
     tcr_el1: RegisterDescriptor<'static>,
@@ -44,6 +45,7 @@ impl Registers {
                 .collect::<Result<_>>()?,
             cpsr: find("cpsr")?,
             ctr_el0: find("CTR_EL0")?,
+            clidr_el1: find("CLIDR")?,
             hcr_el2: find("HCR_EL2")?,
             sctlr_el1: find("SCTLR")?,
             tcr_el1: find("TCR_EL1")?,
@@ -64,8 +66,9 @@ impl Registers {
         self.x.get(usize::from(n)).map_or(0, read)
     }
 
-    pub fn ctr_el0(&self) -> u64 {
-        read(&self.ctr_el0)
+    /// What the caches are.
+    pub fn features(&self) -> Features {
+        Features::from_registers(read(&self.ctr_el0), read(&self.clidr_el1))
     }
 
     pub fn hcr_el2(&self) -> u64 {

@@ -32,7 +32,7 @@ use view::View;
 pub struct Features {
     /// CTR_EL0.DIC: what is written is fetched, once it is at the PoU.
     pub dic: bool,
-    /// CTR_EL0.IDC: what is written is at the PoU.
+    /// CTR_EL0.IDC, or CLIDR_EL1 with no cache above the PoU: what is written is there.
     pub idc: bool,
     /// Bytes that one `ic ivau` invalidates.
     pub icache_line: u64,
@@ -41,12 +41,15 @@ pub struct Features {
 }
 
 impl Features {
-    /// From CTR_EL0 (DDI 0487, D24.2.34).
-    pub fn from_ctr(ctr_el0: u64) -> Self {
+    /// From CTR_EL0 and CLIDR_EL1 (DDI 0487, D24.2.34 and D24.2.28). Linux reads them the same way
+    /// (`read_cpuid_effective_cachetype`).
+    pub fn from_registers(ctr_el0: u64, clidr_el1: u64) -> Self {
+        let level = |shift: u32| (clidr_el1 >> shift) & 7;
+        let (louis, loc, louu) = (level(21), level(24), level(27));
         let line = |shift: u32| (4 << ((ctr_el0 >> shift) & 0xf)).max(LINE);
         Self {
             dic: (ctr_el0 >> 29) & 1 != 0,
-            idc: (ctr_el0 >> 28) & 1 != 0,
+            idc: (ctr_el0 >> 28) & 1 != 0 || loc == 0 || (louis == 0 && louu == 0),
             icache_line: line(0),
             dcache_line: line(16),
         }

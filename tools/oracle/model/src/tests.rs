@@ -582,3 +582,26 @@ fn reports_end_and_counts_do_not() {
     assert_eq!(verdict.sections[0].stale_fetches, 40);
     assert_eq!(verdict.sections[0].reports.len(), 32);
 }
+
+/// From CTR_EL0 and CLIDR_EL1; the first CTR_EL0 is Cortex-A710's.
+#[test]
+fn features_are_read_as_linux_reads_them() {
+    let read = |ctr, clidr| {
+        let features = Features::from_registers(ctr, clidr);
+        (
+            features.dic,
+            features.idc,
+            features.icache_line,
+            features.dcache_line,
+        )
+    };
+    let a710 = read(0x4_9444_c004, 0xc300_0123);
+    assert_eq!(a710, (false, true, 64, 64));
+    // No IDC, but nothing to clean: no level of unification.
+    assert!(read(0x8444_c004, 0x8200_0023).1);
+    // Level 1 is above the PoU.
+    assert!(!read(0x8444_c004, 0x0a20_0023).1);
+    let longer = read(0x8668_0006, 0x8200_0023);
+    assert_eq!((longer.2, longer.3), (256, 1024));
+    assert!(read(0xb444_c004, 0).0, "DIC");
+}
