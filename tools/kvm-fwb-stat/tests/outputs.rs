@@ -5,7 +5,7 @@
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -303,6 +303,8 @@ fn a_file_of_metrics_is_whole_and_readable() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.prom");
     fs::write(&file, "old").unwrap();
+    // Whoever has it open keeps what he has.
+    let mut open = fs::File::open(&file).unwrap();
     let path = file.to_str().unwrap();
     let output = run("three-guests", &["--prometheus", path]);
     assert!(output.status.success() && output.stdout.is_empty());
@@ -313,6 +315,7 @@ fn a_file_of_metrics_is_whole_and_readable() {
         0o644
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(io::read_to_string(&mut open).unwrap(), "old");
     // What cannot be read leaves the file as it was.
     failed(
         &run("truncated", &["--prometheus", path]),
