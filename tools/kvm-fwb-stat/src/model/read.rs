@@ -108,6 +108,7 @@ impl Tree {
             let mut lacking = Vec::new();
             match self.vm(id, &mut lacking) {
                 Ok(vm) => vms.push(vm),
+                Err(Error::NotLoaded) => return Err(Error::NotLoaded),
                 Err(_) if !path.join(id.to_string()).exists() => continue,
                 Err(error) => {
                     problems.push(error.to_string());
@@ -167,6 +168,8 @@ impl Tree {
                 Error::Lockdown(path)
             }
             io::ErrorKind::PermissionDenied => Error::NotRoot(path),
+            // debugfs opens no more files of a module that is going.
+            _ if error.raw_os_error() == Some(ENXIO) => Error::NotLoaded,
             // Gone as a whole, or while it was read.
             _ if matches!(self.root.try_exists(), Ok(false)) => self.absent(),
             _ => Error::Io { path, error },
@@ -196,6 +199,7 @@ pub fn has_debugfs(mounts: &str) -> bool {
 
 /// EPERM and EACCES are one kind to the library; debugfs tells lockdown by the former.
 const EPERM: i32 = 1;
+const ENXIO: i32 = 6;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()

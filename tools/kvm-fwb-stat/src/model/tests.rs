@@ -7,7 +7,11 @@ use crate::{
     model::{Change, Policy},
 };
 use proptest::prelude::*;
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{
+    fs,
+    os::unix::{fs::symlink, net::UnixListener},
+    path::PathBuf,
+};
 
 /// A tree that is kept for tests.
 pub(crate) fn tree(name: &str) -> PathBuf {
@@ -90,6 +94,24 @@ fn a_vm_that_goes_while_it_is_read_is_no_problem() {
     let snapshot = Tree::new(dir.path()).read().unwrap();
     assert!(snapshot.vms.is_empty() && snapshot.problems.is_empty());
     assert!(snapshot.missing.is_empty());
+}
+
+#[test]
+fn a_module_that_goes_while_it_is_read_is_not_loaded() {
+    for name in ["stats", "vms/77-7/stats"] {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["host", "policy", "stats", "latency"] {
+            fs::copy(tree("three-guests").join(name), dir.path().join(name)).unwrap();
+        }
+        fs::create_dir_all(dir.path().join("vms/77-7")).unwrap();
+        // To open a socket is refused with ENXIO, as debugfs refuses a file of a module that goes.
+        let _ = fs::remove_file(dir.path().join(name));
+        let _socket = UnixListener::bind(dir.path().join(name)).unwrap();
+        assert!(matches!(
+            Tree::new(dir.path()).read(),
+            Err(Error::NotLoaded)
+        ));
+    }
 }
 
 #[test]
