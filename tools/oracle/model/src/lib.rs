@@ -1,6 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The worst caches that the architecture allows.
+//! The worst caches that the architecture allows, and what a guest finds in them.
+//!
+//! An emulator has no caches: whatever maintenance a hypervisor forgets, its guests run right. This
+//! model is told what a machine executes, keeps what caches might have kept, and reports where that
+//! is not what memory has. References are to DDI 0487, the Arm Architecture Reference Manual for
+//! A-profile; by name, as numbers change from issue to issue.
+//!
+//! # Instruction side ([`Finding::StaleFetch`])
+//!
+//! | rule | from |
+//! |---|---|
+//! | What a PE may have fetched it keeps until it is invalidated. Caches are by physical address. | D7.5, Cache support: a cache may keep a line for as long as it likes |
+//! | Fetches are speculative: when a guest has executed an instruction of a 4 KiB page, each PE has all of that page, and after an invalidation has it again. | B2, Synchronization and coherency issues between data and instruction accesses; the vCPU may have been on any PE |
+//! | So an invalidation is about what was written before it was issued. What is written later, even before the `dsb`, may be stale. | the same |
+//! | It counts when a `dsb` for loads and stores, by the PE that issued it, has completed it; for all PEs, when that `dsb` is for all (`ish`, `osh`, `sy`). | D7.5, Ordering and completion of data and instruction cache instructions |
+//! | `ic ialluis` is for all PEs, `ic iallu` for the one that executes it, or for all if it is a guest's and HCR_EL2.FB is set; `ic ivau` for one line, in all PEs, of the physical address that the VA translates to. | C5.3, IC; HCR_EL2.FB |
+//! | Without CTR_EL0.IDC, a line has to have been cleaned to the PoU before the invalidation. | B2, as above; CTR_EL0.IDC, CLIDR_EL1 |
+//! | With CTR_EL0.DIC nothing is ever stale. | CTR_EL0.DIC |
+//!
+//! A stale fetch is counted once for each word and PE, until the PE's cache gets another version:
+//! having been executed, memory's version is what it holds.
+//!
+//! # Data side ([`Finding::DirtyRead`], [`Finding::DirtyWrite`])
+//!
+//! | rule | from |
+//! |---|---|
+//! | A store by the host, or by a guest whose MMU is on, leaves its line dirty; `dc zva` is one. Nothing is written back by itself. | D7.5, Cache support |
+//! | `dc cvac`, `civac`, `ivac`, `cvap` and `cvadp` clean to the PoC, `cvau` only to the PoU; by VA, and when a `dsb` by the same PE has completed it. (`ivac` in a guest is `civac`; a host that uses it wants no more of the line.) | D7.5, A64 Cache maintenance instructions |
+//! | A guest with SCTLR_EL1.M or C clear reads and writes around the caches, and with SCTLR_EL1.I clear it fetches so. Where the line is dirty it gets, or leaves behind, the wrong bytes. | D8.2, The effects of disabling an address translation stage; SCTLR_EL1.C and I |
+//! | With HCR_EL2.FWB (or DC) it does not. | D8.6, FEAT_S2FWB; HCR_EL2.DC |
+//!
+//! Counted once for each line, kind and section, until the line is cleaned. A fetch that goes around
+//! the caches is a dirty read.
+//!
+//! # Whose code it is
+//!
+//! A guest is what runs at EL1 and EL0 with HCR_EL2.VM set and TGE clear. So a host that gives itself a
+//! second stage of translation (protected KVM) would be taken for one.
+//!
+//! # What it does not do
+//!
+//! - A value that comes and goes between two looks at memory (an execution, an invalidation) is
+//!   missed, and so is a page's first code: a page that no guest has executed is taken to be in no
+//!   cache. What KVM does when it maps a page for the first time is not judged by this.
+//! - Maintenance by set and way does nothing: it is about one PE's caches and no basis for coherency.
+//! - A host's stale clean lines, read after a guest wrote around the caches, are not looked for. Nor
+//!   are those who write without a PE: devices.
+//! - QEMU does not show the stores of FEAT_MOPS (`cpyfp` and kin), so lines written by them are not dirty
+//!   here: findings on the data side may be missed, and none is made up.
+//! - Lines are of 64 bytes. CTR_EL0's are honoured in what one instruction maintains, if longer.
+//! - On a host without VHE a page that both host and guest execute, never written in between, is
+//!   taken for the one's who came first.
 
 mod dcache;
 mod icache;
@@ -41,7 +92,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// From CTR_EL0 and CLIDR_EL1 (DDI 0487, D24.2.34 and D24.2.28). Linux reads them the same way
+    /// From CTR_EL0 and CLIDR_EL1 (DDI 0487, D24.2). Linux reads them the same way
     /// (`read_cpuid_effective_cachetype`).
     pub fn from_registers(ctr_el0: u64, clidr_el1: u64) -> Self {
         let level = |shift: u32| (clidr_el1 >> shift) & 7;

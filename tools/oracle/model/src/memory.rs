@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-/// Bytes of a cache line. CTR_EL0 may say less or more (DDI 0487, D24.2.34); all CPUs that Linux runs
-/// KVM on have 64, but for A64FX with 256, where a line then counts as four.
+/// Bytes of a cache line. CTR_EL0 may say less or more (DDI 0487, D24.2): where a line is
+/// longer, it counts as several.
 pub const LINE: u64 = 64;
 /// Bytes of what is remembered at once.
 pub const PAGE: u64 = 4096;

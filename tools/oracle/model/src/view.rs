@@ -23,9 +23,9 @@ impl View {
     const FETCH: u8 = 8;
 
     /// By HCR_EL2 and SCTLR_EL1. With the MMU off, data accesses are to Device memory, and without
-    /// SCTLR_EL1.C to Non-cacheable memory; so are fetches without SCTLR_EL1.I (DDI 0487, D8.2.12
-    /// and D7.5.4). HCR_EL2.FWB has the second stage decide (D8.6.6), and HCR_EL2.DC stands in for
-    /// the first.
+    /// SCTLR_EL1.C to Non-cacheable memory; so are fetches without SCTLR_EL1.I (DDI 0487, D8.2, The
+    /// effects of disabling an address translation stage, and D24.2, SCTLR_EL1). HCR_EL2.FWB has the
+    /// second stage decide, and HCR_EL2.DC stands in for the first.
     pub(crate) fn new(hcr_el2: u64, sctlr_el1: u64, rules: Rules) -> Self {
         if !is_guest(hcr_el2) {
             return Self::HOST;

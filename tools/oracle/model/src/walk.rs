@@ -176,3 +176,177 @@ impl Regime {
         stage2(walk?.run(addr, memory, stage2)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Words;
+    use std::collections::HashMap;
+
+    /// Tables, by the addresses of their entries.
+    struct Tables(HashMap<u64, u64>);
+
+    impl Memory for Tables {
+        fn read(&self, _: u64, _: &mut Words) -> bool {
+            false
+        }
+
+        fn doubleword(&self, addr: u64) -> Option<u64> {
+            self.0.get(&addr).copied()
+        }
+    }
+
+    fn tables<const N: usize>(entries: [(u64, u64); N]) -> Tables {
+        Tables(entries.into())
+    }
+
+    const T0SZ_48: u64 = 16;
+    const TABLE: u64 = 3;
+    const PAGE: u64 = 3 | 1 << 10;
+    const BLOCK: u64 = 1 | 1 << 10;
+
+    /// At EL1 without a second stage.
+    fn kernel(tcr_el1: u64) -> Regime {
+        Regime {
+            el: 1,
+            sctlr_el1: SCTLR_M,
+            tcr_el1,
+            ttbr0_el1: 0x1000 | 7 << 48 | 1, // with an ASID, and CnP
+            ttbr1_el1: 0x2000,
+            ..Regime::default()
+        }
+    }
+
+    #[test]
+    fn four_levels_of_4k() {
+        let addr = 1 << 39 | 2 << 30 | 3 << 21 | 4 << 12 | 0x567;
+        let memory = tables([
+            (0x1008, 0x3000 | TABLE),
+            (0x3010, 0x4000 | TABLE),
+            (0x4018, 0x5000 | TABLE),
+            (0x5020, 0x12_3000 | PAGE | 1 << 54),
+        ]);
+        let regime = kernel(T0SZ_48);
+        assert_eq!(regime.translate(addr, &memory), Some(0x12_3567));
+        assert_eq!(regime.translate(addr + 0x1000, &memory), None);
+        assert_eq!(regime.translate(addr | 1 << 55, &memory), None);
+    }
+
+    #[test]
+    fn blocks() {
+        let memory = tables([
+            (0x1000, 0x3000 | TABLE),
+            (0x3008, 0x4000_0000 | BLOCK),
+            (0x3010, 0x4000 | TABLE),
+            (0x4008, 0x60_0000 | BLOCK),
+        ]);
+        let regime = kernel(T0SZ_48);
+        let translate = |addr| regime.translate(addr, &memory);
+        assert_eq!(translate(0x4765_4321), Some(0x4765_4321));
+        assert_eq!(translate(0x8035_4321), Some(0x75_4321));
+    }
+
+    #[test]
+    fn the_upper_range() {
+        let memory = tables([(0x2ff8, 0x3000 | TABLE), (0x3000, 0x4000_0000 | BLOCK)]);
+        // T1SZ is 25, and TG1 is 4K: three levels.
+        let regime = kernel(T0SZ_48 | 25 << 16 | 2 << 30);
+        let three = tables([(0x2000, 0x4000_0000 | BLOCK)]);
+        assert_eq!(
+            regime.translate(0xffff_ff80_0000_1234, &three),
+            Some(0x4000_1234)
+        );
+        let four = kernel(T0SZ_48 | 16 << 16 | 2 << 30);
+        assert_eq!(
+            four.translate(0xffff_ff80_0000_1234, &memory),
+            Some(0x4000_1234)
+        );
+    }
+
+    #[test]
+    fn other_granules() {
+        // 16K and 47 bits: levels 1 to 3.
+        let memory = tables([
+            (0x1008, 0x8000 | TABLE),
+            (0x8010, 0xc000 | TABLE),
+            (0xc018, 0x1_0000 | PAGE),
+        ]);
+        let addr = 1 << 36 | 2 << 25 | 3 << 14 | 0x3abc;
+        let regime = kernel(17 | 2 << 14);
+        assert_eq!(regime.translate(addr, &memory), Some(0x1_3abc));
+        // 64K and 42 bits: levels 2 and 3.
+        let memory = tables([(0x1008, 0x2_0000 | TABLE), (0x2_0010, 0x3_0000 | PAGE)]);
+        let regime = kernel(22 | 1 << 14);
+        let addr = 1 << 29 | 2 << 16 | 0xfedc;
+        assert_eq!(regime.translate(addr, &memory), Some(0x3_fedc));
+    }
+
+    /// 52 bits of 4K begin at level -1.
+    #[test]
+    fn five_levels() {
+        let memory = tables([
+            (0x1008, 0x3000 | TABLE),
+            (0x3000, 0x4000 | TABLE),
+            (0x4000, 0x4000_0000 | BLOCK),
+        ]);
+        let regime = kernel(12 | 1 << 59);
+        assert_eq!(regime.translate(1 << 48 | 5, &memory), Some(0x4000_0005));
+    }
+
+    /// A guest's tables lie at addresses of its own, and the second stage begins with two tables in
+    /// one.
+    #[test]
+    fn two_stages() {
+        let guest = Regime {
+            hcr_el2: HCR_VM,
+            vtcr_el2: 24 | 1 << 6, // 40 bits, from level 1
+            vttbr_el2: 0x9000 | 3 << 48,
+            ..kernel(25)
+        };
+        let memory = tables([
+            (0x9000, 0x8000_0000 | BLOCK),           // 0 to 1 GiB
+            (0x9000 + 8 * 513, 0xc000_0000 | BLOCK), // in the second table
+            (0x8000_1000, (513 << 30) | BLOCK),      // what the guest maps at 0
+        ]);
+        assert_eq!(guest.translate(0x777, &memory), Some(0xc000_0777));
+        let off = Regime {
+            sctlr_el1: 0,
+            ..guest
+        };
+        assert_eq!(off.translate(0x777, &memory), Some(0x8000_0777));
+        let dc = Regime {
+            hcr_el2: HCR_VM | HCR_DC,
+            ..guest
+        };
+        assert_eq!(dc.translate(0x777, &memory), Some(0x8000_0777));
+        // The host's EL2 has nothing to do with either.
+        let host = Regime { el: 2, ..guest };
+        assert_eq!(host.translate(0x777, &memory), Some(0x777));
+    }
+
+    #[test]
+    fn a_host_with_vhe_has_its_own_tables() {
+        let memory = tables([(0x3000, 0x4000_0000 | BLOCK), (0x4000, 0x8000_0000 | BLOCK)]);
+        let user = Regime {
+            el: 0,
+            hcr_el2: HCR_E2H | HCR_TGE,
+            sctlr_el2: SCTLR_M,
+            tcr_el2: 25 | 25 << 16 | 2 << 30,
+            ttbr0_el2: 0x3000,
+            ttbr1_el2: 0x4000,
+            ..kernel(T0SZ_48)
+        };
+        assert!(!user.is_guest());
+        assert_eq!(user.translate(0x10, &memory), Some(0x4000_0010));
+        let kernel = Regime { el: 2, ..user };
+        let addr = 0xffff_ff80_0000_0010;
+        assert_eq!(kernel.translate(addr, &memory), Some(0x8000_0010));
+    }
+
+    #[test]
+    fn tables_that_are_no_memory_map_nothing() {
+        assert_eq!(kernel(T0SZ_48).translate(0, &tables([])), None);
+        assert_eq!(kernel(63).translate(0, &tables([])), None);
+        assert_eq!(kernel(0).translate(0, &tables([])), None);
+    }
+}
