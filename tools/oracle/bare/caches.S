@@ -156,15 +156,23 @@ do_fetch:
 	.endm
 
 main:
+	ldr	x19, =pages
+	ldr	x20, =pages + LINEAR
+	ldr	x21, =pages + GUEST
+	ldr	w22, =0x52800000		// mov w0, #0
+
+// While PE 0 is alone, the host's own instructions can be told to the last one.
+	section	"nothing", 0, 0, 0, 0
+	section	"ten instructions more than nothing", 0, 0, 0, 0
+	.rept	10
+	nop
+	.endr
+	section	"on with another PE", 0, 0, 0, 0
 	ldr	x0, =0xc4000003			// CPU_ON
 	mov	x1, #1
 	adr	x2, start
 	mov	x3, #1
 	smc	#0
-	ldr	x19, =pages
-	ldr	x20, =pages + LINEAR
-	ldr	x21, =pages + GUEST
-	ldr	w22, =0x52800000		// mov w0, #0
 
 // The instruction side.
 	section	"rewritten", STALE, 0, 0, 4

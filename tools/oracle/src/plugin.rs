@@ -15,7 +15,7 @@
 use crate::{ram::Ram, registers::Registers};
 use anyhow::{Context, Result, bail};
 use coherence::{
-    At, Dirty, Oracle,
+    At, Dirty, Executed, Oracle,
     insn::{Kind, Op},
     memory::{LINE, PAGE, page_of},
     verdict::Finding,
@@ -28,7 +28,8 @@ use qemu_plugin::{
     plugin::{HasCallbacks, PLUGIN, Plugin, Register},
     sys::{
         self, qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS, qemu_plugin_insn, qemu_plugin_mem_rw::*,
-        qemu_plugin_meminfo_t, qemu_plugin_tb, qemu_plugin_vcpu_udata_cb_t,
+        qemu_plugin_meminfo_t, qemu_plugin_op::*, qemu_plugin_tb, qemu_plugin_u64,
+        qemu_plugin_vcpu_udata_cb_t,
     },
 };
 use std::{
@@ -54,6 +55,31 @@ const NAME: u64 = 128;
 struct Installed {
     verdict: PathBuf,
     pes: usize,
+    instructions: Counter,
+}
+
+/// A count for each PE, which QEMU keeps by itself.
+struct Counter(qemu_plugin_u64);
+
+// SAFETY: The pointer in it is QEMU's handle, which any thread may use, and is never freed.
+unsafe impl Send for Counter {}
+// SAFETY: As above.
+unsafe impl Sync for Counter {}
+
+impl Counter {
+    fn new() -> Self {
+        Self(qemu_plugin_u64 {
+            // SAFETY: May be called at any time.
+            score: unsafe { sys::qemu_plugin_scoreboard_new(size_of::<u64>()) },
+            offset: 0,
+        })
+    }
+
+    /// Of all PEs.
+    fn sum(&self) -> u64 {
+        // SAFETY: `new` made it.
+        unsafe { sys::qemu_plugin_u64_sum(self.0) }
+    }
 }
 
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
@@ -169,10 +195,13 @@ impl Machine {
         view
     }
 
-    /// Instructions of guests, on all PEs.
-    fn guest_instructions(&self) -> u64 {
-        let of = |pe: &Pe| pe.guest_instructions.load(Relaxed);
-        self.pes.iter().map(of).sum()
+    /// What all PEs have executed so far.
+    fn executed(&self) -> Executed {
+        let guest = |pe: &Pe| pe.guest_instructions.load(Relaxed);
+        Executed {
+            all: INSTALLED.get().map_or(0, |it| it.instructions.sum()),
+            guests: self.pes.iter().map(guest).sum(),
+        }
     }
 
     /// A guest is about to execute an instruction.
@@ -258,7 +287,7 @@ impl Machine {
             Op::DcZva { rt } => self.zero(pe, self.registers.x(rt)),
             Op::Context => self.pes[pe].view.store(View::UNKNOWN.bits(), Relaxed),
             Op::Section => {
-                lock(&self.oracle).section(self.registers.x(0), self.guest_instructions());
+                lock(&self.oracle).section(self.registers.x(0), self.executed());
             }
             Op::Name => {
                 let (len, addr) = (self.registers.x(0), self.registers.x(1));
@@ -311,7 +340,7 @@ impl Machine {
     }
 
     /// Asks QEMU for callbacks on the code in `tb`, which the PE of this thread is to run next.
-    fn translated(&self, tb: *mut qemu_plugin_tb) {
+    fn translated(&self, tb: *mut qemu_plugin_tb, counter: &Counter) {
         let el = self.registers.el();
         let guest = el < 2 && walk::is_guest(self.registers.hcr_el2());
         for insn in instructions(tb) {
@@ -324,6 +353,7 @@ impl Machine {
             } else {
                 QEMU_PLUGIN_MEM_W
             };
+            insn.count(counter);
             insn.call_on_access(accesses, el);
             if guest {
                 let addr = self.ram.physical(insn.host());
@@ -377,6 +407,19 @@ impl Insn {
     fn host(&self) -> u64 {
         // SAFETY: As above.
         unsafe { sys::qemu_plugin_insn_haddr(self.0) as u64 }
+    }
+
+    /// Has `counter` go up before it is executed.
+    fn count(&self, counter: &Counter) {
+        // SAFETY: As above; the counter is never freed.
+        unsafe {
+            sys::qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+                self.0,
+                QEMU_PLUGIN_INLINE_ADD_U64,
+                counter.0,
+                1,
+            );
+        }
     }
 
     /// Has `on_access` called after each of its accesses to memory, with the exception level.
@@ -477,7 +520,7 @@ unsafe extern "C" fn on_translate(_: PluginId, tb: *mut qemu_plugin_tb) {
             .and_then(|insn| Machine::new(insn.host(), insn.vaddr(), installed.pes))
             .unwrap_or_else(|error| refuse(&error))
     });
-    machine.translated(tb);
+    machine.translated(tb, &installed.instructions);
 }
 
 unsafe extern "C" fn on_exit(_: PluginId, _: *mut c_void) {
@@ -489,7 +532,7 @@ unsafe extern "C" fn on_exit(_: PluginId, _: *mut c_void) {
 fn write_verdict() -> Result<()> {
     let installed = INSTALLED.get().context("it was never installed")?;
     let machine = MACHINE.get().context("the machine ran no code")?;
-    let verdict = lock(&machine.oracle).verdict(machine.guest_instructions());
+    let verdict = lock(&machine.oracle).verdict(machine.executed());
     verdict.write(&installed.verdict)
 }
 
@@ -533,6 +576,7 @@ fn install(id: PluginId, args: &Args, info: &Info) -> Result<()> {
     let installed = Installed {
         verdict: verdict.context("needs verdict=FILE, where to write what it found")?,
         pes: usize::try_from(system.max_vcpus)?,
+        instructions: Counter::new(),
     };
     if INSTALLED.set(installed).is_err() {
         bail!("may be loaded only once");

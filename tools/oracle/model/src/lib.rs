@@ -115,6 +115,14 @@ pub struct At {
     pub pc: u64,
 }
 
+/// Instructions that all PEs together have begun since the machine has been running.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Executed {
+    pub all: u64,
+    /// Those of guests.
+    pub guests: u64,
+}
+
 /// The caches of one machine, and what was found in them.
 pub struct Oracle {
     rules: Rules,
@@ -125,8 +133,8 @@ pub struct Oracle {
     sections: Vec<Section>,
     current: usize,
     sites: BTreeMap<(usize, Kind, u64), u64>,
-    /// How many guest instructions there had been when the current section began.
-    begun_at: u64,
+    /// What had been executed when the current section began.
+    begun_at: Executed,
 }
 
 impl Oracle {
@@ -145,7 +153,7 @@ impl Oracle {
             sections: vec![Section::default()],
             current: 0,
             sites: BTreeMap::new(),
-            begun_at: 0,
+            begun_at: Executed::default(),
         }
     }
 
@@ -280,9 +288,9 @@ impl Oracle {
         self.dcache.complete(pe, domain);
     }
 
-    /// Section `number` begins, or goes on. By now there have been `guest_instructions`.
-    pub fn section(&mut self, number: u64, guest_instructions: u64) {
-        self.end_section(guest_instructions);
+    /// Section `number` begins, or goes on, `executed` being what was so far.
+    pub fn section(&mut self, number: u64, executed: Executed) {
+        self.end_section(executed);
         self.dcache.retell();
         let known = self.sections.iter().position(|s| s.number == number);
         self.current = known.unwrap_or_else(|| {
@@ -294,9 +302,11 @@ impl Oracle {
         });
     }
 
-    fn end_section(&mut self, guest_instructions: u64) {
-        self.sections[self.current].guest_instructions += guest_instructions - self.begun_at;
-        self.begun_at = guest_instructions;
+    fn end_section(&mut self, executed: Executed) {
+        let section = &mut self.sections[self.current];
+        section.instructions += executed.all - self.begun_at.all;
+        section.guest_instructions += executed.guests - self.begun_at.guests;
+        self.begun_at = executed;
     }
 
     /// Names the current section.
@@ -304,9 +314,9 @@ impl Oracle {
         self.sections[self.current].name = name;
     }
 
-    /// All that was found, `guest_instructions` being the last.
-    pub fn verdict(&mut self, guest_instructions: u64) -> Verdict {
-        self.end_section(guest_instructions);
+    /// All that was found, in all that was `executed`.
+    pub fn verdict(&mut self, executed: Executed) -> Verdict {
+        self.end_section(executed);
         let mut sections = self.sections.clone();
         for (&(section, kind, pc), &count) in &self.sites {
             sections[section].sites.push(Site {

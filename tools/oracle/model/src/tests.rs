@@ -4,7 +4,7 @@
 //! without one of them noticing.
 
 use crate::{
-    At, Features, Oracle,
+    At, Executed, Features, Oracle,
     insn::{Domain, Point},
     memory::{LINE, Memory, Words},
     rules::{Rule, Rules},
@@ -478,7 +478,7 @@ impl Run {
             "mmu-off" => self.views[at.pe] = oracle.view(HCR_VM, 0),
             "i-on" => self.views[at.pe] = oracle.view(HCR_VM, SCTLR_I),
             "fwb" => self.views[at.pe] = oracle.view(HCR_VM | HCR_FWB, 0),
-            "section" => oracle.section(1, 0),
+            "section" => oracle.section(1, Executed::default()),
             _ => panic!("no event: {text}"),
         }
     }
@@ -488,7 +488,7 @@ fn run(scenario: &Scenario, rules: Rules) -> (Found, Verdict) {
     let (_, features, events, _) = scenario;
     let mut run = Run::new(*features, rules);
     events.split(';').for_each(|event| run.event(event));
-    let verdict = run.oracle.verdict(0);
+    let verdict = run.oracle.verdict(Executed::default());
     let sum = |count: fn(&Section) -> u64| verdict.sections.iter().map(count).sum();
     let found = (
         sum(|section| section.stale_fetches),
@@ -532,7 +532,7 @@ fn a_report_says_what_and_why() {
     let at = At { pe: 1, pc: 0x4004 };
     let view = run.views[1];
     run.oracle.fetch(at, view, 4, run.ram.word(4), &run.ram);
-    let verdict = run.oracle.verdict(0);
+    let verdict = run.oracle.verdict(Executed::default());
     assert_eq!(
         serde_json::to_value(&verdict.sections[0].reports).expect("JSON"),
         serde_json::json!([{
@@ -546,17 +546,21 @@ fn a_report_says_what_and_why() {
 #[test]
 fn sections_have_what_was_counted_in_them() {
     let mut run = Run::new(A710, Rules::default());
+    let executed = |guests| Executed {
+        all: guests * 1000,
+        guests,
+    };
     for event in ["ialluis 0", "ialluis 1"] {
         run.event(event);
     }
-    run.oracle.section(7, 100);
+    run.oracle.section(7, executed(100));
     run.oracle.name("seven".to_owned());
     for event in ["iallu 0", "ivau 0 0", "cvac 0 0", "cvau 0 0"] {
         run.event(event);
     }
-    run.oracle.section(0, 130);
+    run.oracle.section(0, executed(130));
     run.event("ialluis 0");
-    let verdict = run.oracle.verdict(131);
+    let verdict = run.oracle.verdict(executed(131));
     let [zero, seven] = &verdict.sections[..] else {
         panic!("two sections: {verdict:?}");
     };
@@ -564,6 +568,7 @@ fn sections_have_what_was_counted_in_them() {
     assert_eq!((zero.ic_ialluis, zero.ic_iallu), (3, 0));
     assert_eq!((zero.sites.len(), zero.sites[0].count), (1, 3));
     assert_eq!((seven.number, seven.guest_instructions), (7, 30));
+    assert_eq!((zero.instructions, seven.instructions), (101_000, 30_000));
     assert_eq!((seven.ic_ialluis, seven.ic_iallu), (0, 1));
     assert_eq!((seven.ic_ivau, seven.dc), (1, 2));
     assert_eq!(seven.name, "seven");
@@ -578,7 +583,7 @@ fn reports_end_and_counts_do_not() {
         run.event("write 0");
         run.event("fetch 0 0");
     }
-    let verdict = run.oracle.verdict(0);
+    let verdict = run.oracle.verdict(Executed::default());
     assert_eq!(verdict.sections[0].stale_fetches, 40);
     assert_eq!(verdict.sections[0].reports.len(), 32);
 }

@@ -28,7 +28,10 @@ pub struct Verdict {
 pub struct Section {
     pub number: u64,
     pub name: String,
-    /// That guests began. One that faults and is done again counts again.
+    /// That all CPUs began, for the host and for guests. One that faults and is done again counts
+    /// again.
+    pub instructions: u64,
+    /// Those of guests.
     pub guest_instructions: u64,
     pub stale_fetches: u64,
     pub dirty_reads: u64,
@@ -200,13 +203,14 @@ impl fmt::Display for Verdict {
             writeln!(
                 f,
                 "section {} {:?}: {} stale fetches, {} dirty reads, {} dirty writes; \
-                 {} guest instructions, {} ic ialluis, {} ic iallu, {} ic ivau, {} tlbi, {} dc",
+                 {} guest instructions, {} instructions, {} ic ialluis, {} ic iallu, {} ic ivau, {} tlbi, {} dc",
                 section.number,
                 section.name,
                 section.stale_fetches,
                 section.dirty_reads,
                 section.dirty_writes,
                 section.guest_instructions,
+                section.instructions,
                 section.ic_ialluis,
                 section.ic_iallu,
                 section.ic_ivau,

@@ -202,8 +202,8 @@ mod tests {
 
     const T0SZ_48: u64 = 16;
     const TABLE: u64 = 3;
-    const PAGE: u64 = 3 | 1 << 10;
-    const BLOCK: u64 = 1 | 1 << 10;
+    const PAGE: u64 = 3 | (1 << 10);
+    const BLOCK: u64 = 1 | (1 << 10);
 
     /// At EL1 without a second stage.
     fn kernel(tcr_el1: u64) -> Regime {
@@ -211,7 +211,7 @@ mod tests {
             el: 1,
             sctlr_el1: SCTLR_M,
             tcr_el1,
-            ttbr0_el1: 0x1000 | 7 << 48 | 1, // with an ASID, and CnP
+            ttbr0_el1: 0x1000 | (7 << 48) | 1, // with an ASID, and CnP
             ttbr1_el1: 0x2000,
             ..Regime::default()
         }
@@ -219,17 +219,17 @@ mod tests {
 
     #[test]
     fn four_levels_of_4k() {
-        let addr = 1 << 39 | 2 << 30 | 3 << 21 | 4 << 12 | 0x567;
+        let addr = (1 << 39) | (2 << 30) | (3 << 21) | (4 << 12) | 0x567;
         let memory = tables([
             (0x1008, 0x3000 | TABLE),
             (0x3010, 0x4000 | TABLE),
             (0x4018, 0x5000 | TABLE),
-            (0x5020, 0x12_3000 | PAGE | 1 << 54),
+            (0x5020, 0x12_3000 | PAGE | (1 << 54)),
         ]);
         let regime = kernel(T0SZ_48);
         assert_eq!(regime.translate(addr, &memory), Some(0x12_3567));
         assert_eq!(regime.translate(addr + 0x1000, &memory), None);
-        assert_eq!(regime.translate(addr | 1 << 55, &memory), None);
+        assert_eq!(regime.translate(addr | (1 << 55), &memory), None);
     }
 
     #[test]
@@ -250,13 +250,13 @@ mod tests {
     fn the_upper_range() {
         let memory = tables([(0x2ff8, 0x3000 | TABLE), (0x3000, 0x4000_0000 | BLOCK)]);
         // T1SZ is 25, and TG1 is 4K: three levels.
-        let regime = kernel(T0SZ_48 | 25 << 16 | 2 << 30);
+        let regime = kernel(T0SZ_48 | (25 << 16) | (2 << 30));
         let three = tables([(0x2000, 0x4000_0000 | BLOCK)]);
         assert_eq!(
             regime.translate(0xffff_ff80_0000_1234, &three),
             Some(0x4000_1234)
         );
-        let four = kernel(T0SZ_48 | 16 << 16 | 2 << 30);
+        let four = kernel(T0SZ_48 | (16 << 16) | (2 << 30));
         assert_eq!(
             four.translate(0xffff_ff80_0000_1234, &memory),
             Some(0x4000_1234)
@@ -271,13 +271,13 @@ mod tests {
             (0x8010, 0xc000 | TABLE),
             (0xc018, 0x1_0000 | PAGE),
         ]);
-        let addr = 1 << 36 | 2 << 25 | 3 << 14 | 0x3abc;
-        let regime = kernel(17 | 2 << 14);
+        let addr = (1 << 36) | (2 << 25) | (3 << 14) | 0x3abc;
+        let regime = kernel(17 | (2 << 14));
         assert_eq!(regime.translate(addr, &memory), Some(0x1_3abc));
         // 64K and 42 bits: levels 2 and 3.
         let memory = tables([(0x1008, 0x2_0000 | TABLE), (0x2_0010, 0x3_0000 | PAGE)]);
-        let regime = kernel(22 | 1 << 14);
-        let addr = 1 << 29 | 2 << 16 | 0xfedc;
+        let regime = kernel(22 | (1 << 14));
+        let addr = (1 << 29) | (2 << 16) | 0xfedc;
         assert_eq!(regime.translate(addr, &memory), Some(0x3_fedc));
     }
 
@@ -289,8 +289,8 @@ mod tests {
             (0x3000, 0x4000 | TABLE),
             (0x4000, 0x4000_0000 | BLOCK),
         ]);
-        let regime = kernel(12 | 1 << 59);
-        assert_eq!(regime.translate(1 << 48 | 5, &memory), Some(0x4000_0005));
+        let regime = kernel(12 | (1 << 59));
+        assert_eq!(regime.translate((1 << 48) | 5, &memory), Some(0x4000_0005));
     }
 
     /// A guest's tables lie at addresses of its own, and the second stage begins with two tables in
@@ -299,8 +299,8 @@ mod tests {
     fn two_stages() {
         let guest = Regime {
             hcr_el2: HCR_VM,
-            vtcr_el2: 24 | 1 << 6, // 40 bits, from level 1
-            vttbr_el2: 0x9000 | 3 << 48,
+            vtcr_el2: 24 | (1 << 6), // 40 bits, from level 1
+            vttbr_el2: 0x9000 | (3 << 48),
             ..kernel(25)
         };
         let memory = tables([
@@ -331,7 +331,7 @@ mod tests {
             el: 0,
             hcr_el2: HCR_E2H | HCR_TGE,
             sctlr_el2: SCTLR_M,
-            tcr_el2: 25 | 25 << 16 | 2 << 30,
+            tcr_el2: 25 | (25 << 16) | (2 << 30),
             ttbr0_el2: 0x3000,
             ttbr1_el2: 0x4000,
             ..kernel(T0SZ_48)
