@@ -289,6 +289,13 @@ main:
 	on_pe1	do_guest_iallu_fb
 	fetch
 
+	section	"written by the guest itself", 0, 0, 0, 6
+	fetch
+	mov	w1, #0x52800000			// mov w0, #0x3ff: no other page's
+	orr	w1, w1, #0x7fe0
+	run	guest_write_code
+	fetch
+
 	section	"not at the PoU", STALE * (1 - IDC), 0, 0, 4
 	fetch
 	write
@@ -451,6 +458,9 @@ guest_read:
 	hvc	#0
 guest_write:
 	str	w1, [x2, #8]
+	hvc	#0
+guest_write_code:
+	str	w1, [x2]
 	hvc	#0
 guest_ivau:
 	ic	ivau, x2

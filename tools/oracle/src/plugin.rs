@@ -15,7 +15,7 @@
 use crate::{ram::Ram, registers::Registers};
 use anyhow::{Context, Result, bail};
 use coherence::{
-    At, Dirty, Executed, Oracle,
+    At, Dirty, Executed, Oracle, Writers,
     insn::{Kind, Op},
     memory::{LINE, PAGE, page_of},
     verdict::Finding,
@@ -93,6 +93,7 @@ struct Machine {
     /// What of it can be asked and told without the lock.
     generation: Arc<AtomicU64>,
     dirty: Arc<Dirty>,
+    writers: Arc<Writers>,
     /// Bytes that `dc zva` writes.
     block: u64,
     pes: Vec<Pe>,
@@ -175,6 +176,7 @@ impl Machine {
             ram,
             generation: oracle.generation(),
             dirty: oracle.dirty(),
+            writers: oracle.writers(),
             block: features.dcache_line,
             oracle: Mutex::new(oracle),
             pes: (0..pes).map(|_| Pe::default()).collect(),
@@ -247,9 +249,11 @@ impl Machine {
 
     /// The lines at the physical addresses `addrs` are accessed.
     fn touch(&self, pe: usize, view: View, access: &Access, addrs: Range<u64>) {
-        let first = addrs.start & !(LINE - 1);
-        let page = page_of(first);
-        for line in (first..addrs.end.min(page + PAGE)).step_by(LINE as usize) {
+        let end = addrs.end.min(page_of(addrs.start) + PAGE);
+        if access.is_store {
+            self.writers.wrote(addrs.start..end, view.is_guest());
+        }
+        for line in ((addrs.start & !(LINE - 1))..end).step_by(LINE as usize) {
             if !view.data_bypasses() {
                 self.dirty.store(line, view.is_guest());
             } else if self.dirty.is_suspect(line) {

@@ -19,6 +19,11 @@
 //! | Without CTR_EL0.IDC, a line has to have been cleaned to the PoU before the invalidation. | B2, as above; CTR_EL0.IDC, CLIDR_EL1 |
 //! | With CTR_EL0.DIC nothing is ever stale. | CTR_EL0.DIC |
 //!
+//! What a guest itself wrote last is apart ([`Section::self_modified`]): to invalidate is then its own
+//! business, and no fault of the host's. Kernels run into code that they are about to patch, between
+//! the write and the `ic`, where both versions are good (B2, Concurrent modification and execution of
+//! instructions): a Debian guest does so some ten times while it boots.
+//!
 //! A stale fetch is counted once for each word and PE, until the PE's cache gets another version:
 //! having been executed, memory's version is what it holds.
 //!
@@ -63,6 +68,7 @@ mod tests;
 pub mod verdict;
 pub mod view;
 pub mod walk;
+mod writers;
 
 use dcache::Dcache;
 pub use dcache::Dirty;
@@ -77,6 +83,7 @@ use std::{
 };
 use verdict::{Address, Finding, Invalidation, Report, Section, Site, Verdict, Word};
 use view::View;
+pub use writers::Writers;
 
 /// What the CPUs of the machine are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,6 +136,7 @@ pub struct Oracle {
     features: Features,
     icaches: Icaches,
     dcache: Dcache,
+    writers: Arc<Writers>,
     last: Option<Invalidation>,
     sections: Vec<Section>,
     current: usize,
@@ -148,6 +156,7 @@ impl Oracle {
             rules,
             features,
             icaches: Icaches::new(pes, rules),
+            writers: Arc::new(Writers::new(&ram)),
             dcache: Dcache::new(pes, ram, rules),
             last: None,
             sections: vec![Section::default()],
@@ -165,6 +174,11 @@ impl Oracle {
     /// Where stores are told, without asking the oracle, and what reads may ask there.
     pub fn dirty(&self) -> Arc<Dirty> {
         self.dcache.dirty()
+    }
+
+    /// Where it is told who writes, without asking the oracle.
+    pub fn writers(&self) -> Arc<Writers> {
+        self.writers.clone()
     }
 
     /// How a PE sees memory at EL1 and EL0, by its HCR_EL2 and SCTLR_EL1.
@@ -193,6 +207,10 @@ impl Oracle {
             return;
         }
         if let Some(old) = self.icaches.fetch(at.pe, addr, word, memory) {
+            if self.writers.is_guests(addr) && self.rules.holds(Rule::GuestsOwnCode) {
+                self.sections[self.current].self_modified += 1;
+                return;
+            }
             self.report(Report {
                 kind: Finding::StaleFetch,
                 vaddr: Address(at.pc),

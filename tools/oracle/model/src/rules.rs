@@ -27,6 +27,8 @@ pub enum Rule {
     PouBeforeInvalidation,
     /// With CTR_EL0.DIC instruction fetch is coherent by itself.
     DicIsCoherent,
+    /// What a guest itself wrote last it has to invalidate itself.
+    GuestsOwnCode,
     /// A store through a cacheable mapping leaves its lines dirty.
     StoresDirty,
     /// A guest's, too, once its MMU is on.
@@ -45,7 +47,7 @@ pub enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::NeverEvicts,
         Self::IalluisReachesAll,
         Self::IalluIsLocal,
@@ -56,6 +58,7 @@ impl Rule {
         Self::OnlyWritesBefore,
         Self::PouBeforeInvalidation,
         Self::DicIsCoherent,
+        Self::GuestsOwnCode,
         Self::StoresDirty,
         Self::GuestStoresDirty,
         Self::PocIsBeyondPou,

@@ -52,10 +52,10 @@ const A64FX: Features = Features {
     ..A710
 };
 
-/// Stale fetches, dirty reads, dirty writes.
-type Found = (u64, u64, u64);
-const NOTHING: Found = (0, 0, 0);
-const STALE: Found = (1, 0, 0);
+/// Stale fetches, dirty reads, dirty writes, and what a guest did to itself.
+type Found = (u64, u64, u64, u64);
+const NOTHING: Found = (0, 0, 0, 0);
+const STALE: Found = (1, 0, 0, 0);
 
 type Scenario = (&'static str, Features, &'static str, Found);
 
@@ -79,13 +79,13 @@ const SCENARIOS: &[Scenario] = &[
         "once for each version",
         A710,
         "fetch 0 0; write 0; fetch 0 0; fetch 0 0; write 0; fetch 0 0",
-        (2, 0, 0),
+        (2, 0, 0, 0),
     ),
     (
         "once for each PE",
         A710,
         "fetch 0 0; write 0; fetch 0 0; fetch 1 0",
-        (2, 0, 0),
+        (2, 0, 0, 0),
     ),
     (
         "written next to it",
@@ -268,10 +268,34 @@ const SCENARIOS: &[Scenario] = &[
         STALE,
     ),
     (
+        "a guest's own",
+        A710,
+        "fetch 0 0; guest-write 0 0; fetch 0 0",
+        (0, 0, 0, 1),
+    ),
+    (
+        "a guest's own, and then the host's",
+        A710,
+        "fetch 0 0; guest-write 0 0; write 0; fetch 0 0",
+        STALE,
+    ),
+    (
+        "a guest's next to the host's",
+        A710,
+        "fetch 0 0; write 0; guest-write 0 4; fetch 0 0",
+        STALE,
+    ),
+    (
+        "only one of them",
+        A710,
+        "fetch 0 0; write 0; guest-write 0 4; fetch 0 4",
+        (0, 0, 0, 1),
+    ),
+    (
         "a guest's, not at the PoU",
         A57,
         "fetch 0 0; guest-write 0 0; ialluis 0; ish 0; fetch 0 0",
-        STALE,
+        (0, 0, 0, 1),
     ),
     (
         "a guest's, around the caches",
@@ -289,19 +313,19 @@ const SCENARIOS: &[Scenario] = &[
         "dirty read",
         A710,
         "write 0; mmu-off 0; read 0 0x3f",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "dirty write",
         A710,
         "write 0; mmu-off 0; guest-write 0 0",
-        (0, 0, 1),
+        (0, 0, 1, 0),
     ),
     (
         "dirty fetch",
         A710,
         "write 0; mmu-off 0; fetch 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "fetch by way of the caches",
@@ -313,7 +337,7 @@ const SCENARIOS: &[Scenario] = &[
         "but not the data",
         A710,
         "write 0; i-on 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "with the MMU on",
@@ -331,13 +355,13 @@ const SCENARIOS: &[Scenario] = &[
         "once for each line",
         A710,
         "write 0; mmu-off 0; read 0 0; read 0 4; read 1 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "and section",
         A710,
         "write 0; mmu-off 0; read 0 0; section; read 0 0",
-        (0, 2, 0),
+        (0, 2, 0, 0),
     ),
     (
         "cleaned",
@@ -355,49 +379,49 @@ const SCENARIOS: &[Scenario] = &[
         "cleaned as far as the PoU",
         A710,
         "write 0; cvau 0 0; ish 0; mmu-off 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "cleaned, not completed",
         A710,
         "write 0; cvac 0 0; mmu-off 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "cleaned, completed by another",
         A710,
         "write 0; cvac 0 0; ish 1; mmu-off 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "cleaned, completed here only",
         A710,
         "write 0; cvac 0 0; nsh 0; mmu-off 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "dirty again",
         A710,
         "write 0; cvac 0 0; ish 0; write 0; mmu-off 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "dirty again before the dsb",
         A710,
         "write 0; cvac 0 0; write 0; ish 0; mmu-off 0; read 0 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "dirty again and told again",
         A710,
         "mmu-off 0; write 0; read 0 0; cvac 0 0; ish 0; write 0; read 0 0",
-        (0, 2, 0),
+        (0, 2, 0, 0),
     ),
     (
         "dirty by a guest",
         A710,
         "guest-write 0 0; mmu-off 1; read 1 0",
-        (0, 1, 0),
+        (0, 1, 0, 0),
     ),
     (
         "not by one with its MMU off",
@@ -447,10 +471,12 @@ impl Run {
                 let value = if verb == "undo" { 0 } else { self.written };
                 ram.0.insert(number(0), value);
                 oracle.dirty().store(number(0), false);
+                oracle.writers().wrote(number(0)..number(0) + 4, false);
             }
             "guest-write" => {
                 self.written += 1;
                 ram.0.insert(number(1), self.written);
+                oracle.writers().wrote(number(1)..number(1) + 4, true);
                 if self.views[at.pe].data_bypasses() {
                     oracle.bypass(at, number(1), Finding::DirtyWrite);
                 } else {
@@ -494,6 +520,7 @@ fn run(scenario: &Scenario, rules: Rules) -> (Found, Verdict) {
         sum(|section| section.stale_fetches),
         sum(|section| section.dirty_reads),
         sum(|section| section.dirty_writes),
+        sum(|section| section.self_modified),
     );
     (found, verdict)
 }
@@ -504,7 +531,8 @@ fn scenarios() {
         let (name, _, events, wanted) = scenario;
         let (found, verdict) = run(scenario, Rules::default());
         assert_eq!(found, *wanted, "{name}: {events}");
-        assert_eq!(verdict.coherent, *wanted == NOTHING, "{name}: {events}");
+        let coherent = (wanted.0, wanted.1, wanted.2) == (0, 0, 0);
+        assert_eq!(verdict.coherent, coherent, "{name}: {events}");
     }
 }
 

@@ -30,10 +30,14 @@ pub struct Section {
     pub name: String,
     /// That all CPUs began, for the host and for guests. One that faults and is done again counts
     /// again.
+    #[serde(default)]
     pub instructions: u64,
     /// Those of guests.
     pub guest_instructions: u64,
     pub stale_fetches: u64,
+    /// Stale fetches of what the guest itself had written: no findings.
+    #[serde(default)]
+    pub self_modified: u64,
     pub dirty_reads: u64,
     pub dirty_writes: u64,
     pub ic_ialluis: u64,
@@ -203,12 +207,13 @@ impl fmt::Display for Verdict {
             writeln!(
                 f,
                 "section {} {:?}: {} stale fetches, {} dirty reads, {} dirty writes; \
-                 {} guest instructions, {} instructions, {} ic ialluis, {} ic iallu, {} ic ivau, {} tlbi, {} dc",
+                 {} self-modified, {} guest instructions, {} instructions, {} ic ialluis, {} ic iallu, {} ic ivau, {} tlbi, {} dc",
                 section.number,
                 section.name,
                 section.stale_fetches,
                 section.dirty_reads,
                 section.dirty_writes,
+                section.self_modified,
                 section.guest_instructions,
                 section.instructions,
                 section.ic_ialluis,
