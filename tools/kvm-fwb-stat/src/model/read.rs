@@ -104,22 +104,19 @@ impl Tree {
         ids.sort_unstable();
         let mut vms = Vec::with_capacity(ids.len());
         for id in ids {
-            // What it says is missing counts only if the VM was there to the end.
             let mut lacking = Vec::new();
-            match self.vm(id, &mut lacking) {
+            let vm = self.vm(id, &mut lacking);
+            // A VM's files go before its directory does, and reading them fails in many ways then.
+            if !path.join(id.to_string()).join("stats").exists() {
+                continue;
+            }
+            match vm {
                 Ok(vm) => vms.push(vm),
                 Err(Error::NotLoaded) => return Err(Error::NotLoaded),
-                Err(_) if !path.join(id.to_string()).exists() => continue,
-                Err(error) => {
-                    problems.push(error.to_string());
-                    continue;
-                }
+                Err(error) => problems.push(error.to_string()),
             }
-            for name in lacking {
-                if !missing.contains(&name) && path.join(id.to_string()).exists() {
-                    missing.push(name);
-                }
-            }
+            lacking.retain(|name| !missing.contains(name));
+            missing.append(&mut lacking);
         }
         Ok(vms)
     }
@@ -168,7 +165,7 @@ impl Tree {
                 Error::Lockdown(path)
             }
             io::ErrorKind::PermissionDenied => Error::NotRoot(path),
-            // debugfs opens no more files of a module that is going.
+            // It is on its way out, and lets nobody open a file any more.
             _ if error.raw_os_error() == Some(ENXIO) => Error::NotLoaded,
             // Gone as a whole, or while it was read.
             _ if matches!(self.root.try_exists(), Ok(false)) => self.absent(),
@@ -199,6 +196,7 @@ pub fn has_debugfs(mounts: &str) -> bool {
 
 /// EPERM and EACCES are one kind to the library; debugfs tells lockdown by the former.
 const EPERM: i32 = 1;
+/// What debugfs says of a file whose module is being unloaded.
 const ENXIO: i32 = 6;
 
 fn is_root() -> bool {

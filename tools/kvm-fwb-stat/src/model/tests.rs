@@ -139,6 +139,17 @@ fn what_cannot_be_read_says_why() {
 }
 
 #[test]
+fn a_module_on_its_way_out_is_not_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    // Opening a socket fails as opening a file of such a module does.
+    let _socket = UnixListener::bind(dir.path().join("stats")).unwrap();
+    assert!(matches!(
+        Tree::new(dir.path()).read(),
+        Err(Error::NotLoaded)
+    ));
+}
+
+#[test]
 fn debugfs_is_found_among_mounts() {
     let mounts = "sysfs /sys sysfs rw 0 0\nnone /sys/kernel/debug debugfs rw 0 0\n";
     assert!(super::has_debugfs(mounts));
