@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test selftest verify mutate trace clippy fmt clean help
+.PHONY: module demo lab bench test selftest verify mutate stat trace picture clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,7 +11,7 @@ export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE
 module:
 	@scripts/module >/dev/null
 
-demo lab bench test selftest verify mutate:
+demo lab bench test selftest verify mutate stat picture:
 	@scripts/$@
 
 trace:
@@ -43,6 +43,8 @@ help:
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
 	@echo 'make mutate             mutants of the module, and what catches each; the model, or the oracle in a boot'
+	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
+	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
 	@echo 'make test               every test there is'
 	@echo 'make clippy, make fmt   lint, and format'
