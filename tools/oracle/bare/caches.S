@@ -271,6 +271,24 @@ main:
 	dsb	nsh
 	on_pe1	do_fetch_at
 
+	section	"executed by both", 2 * STALE, 0, 0, 6
+	fetch
+	rewrite
+	fetch
+	on_pe1	do_fetch_at
+
+	section	"back to what it was", STALE, 0, 0, 6
+	ldr	w27, [x19]
+	fetch
+	rewrite
+	ic	ialluis
+	dsb	ish
+	fetch
+	str	w27, [x19]
+	dc	cvau, x20
+	dsb	ish
+	fetch
+
 	section	"by the guest, by address", 0, 0, 0, 7
 	fetch
 	rewrite
@@ -321,6 +339,12 @@ main:
 	section	"dirty fetch", 0, 1, 0, 2
 	write
 	mmu_off
+	fetch
+
+	section	"dirty fetch of what was fetched before", 0, 1, 0, 4
+	mmu_off
+	fetch
+	str	w22, [x19, #8]
 	fetch
 
 	section	"with the MMU on", 0, 0, 0, 6
