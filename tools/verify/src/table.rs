@@ -18,13 +18,17 @@ const COLUMNS: [Column; 5] = [
 ];
 const WIDTH: usize = 17;
 
-/// All runs, in the order in which they are given.
+/// All runs, CPUs and kernels in the order in which they come first.
 pub fn render(runs: &[Run]) -> Result<String, fmt::Error> {
     let mut out = String::new();
-    let mut cpus: Vec<_> = runs.iter().map(|run| &run.boot.cpu).collect();
-    cpus.dedup();
+    let mut cpus: Vec<&str> = Vec::new();
+    for run in runs {
+        if !cpus.contains(&run.boot.cpu.as_str()) {
+            cpus.push(&run.boot.cpu);
+        }
+    }
     for cpu in cpus {
-        let runs: Vec<_> = runs.iter().filter(|run| run.boot.cpu == *cpu).collect();
+        let runs: Vec<_> = runs.iter().filter(|run| run.boot.cpu == cpu).collect();
         block(&mut out, &runs)?;
     }
     Ok(out)

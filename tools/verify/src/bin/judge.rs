@@ -2,7 +2,7 @@
 //! Prints the table of all boots, and what in it is not as due.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,22 +47,33 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.ktap {
         return tell(&runs, &table);
     }
-    println!("{table}");
+    let mut out = io::stdout().lock();
+    writeln!(out, "{table}")?;
     for run in &runs {
         let boot = format!("{} on {}", run.boot.kernel, run.boot.cpu);
         for wrong in &run.wrong {
-            println!("WRONG: {boot}: {wrong}");
+            writeln!(out, "WRONG: {boot}: {wrong}")?;
         }
         for cell in &run.cells {
             for wrong in &cell.wrong {
-                println!(
+                writeln!(
+                    out,
                     "WRONG: {boot}, {}, {} vCPUs: {wrong}",
                     cell.state, cell.vcpus
-                );
+                )?;
             }
         }
     }
-    Ok(runs.iter().all(Run::is_right))
+    let cells = || runs.iter().flat_map(|run| &run.cells);
+    let resets: usize = cells().map(|cell| cell.resets.len()).sum();
+    let is_right = runs.iter().all(Run::is_right);
+    let verdict = if is_right {
+        "all as due"
+    } else {
+        "not all as due"
+    };
+    writeln!(out, "{} VMs, {resets} resets: {verdict}", cells().count())?;
+    Ok(is_right)
 }
 
 fn read(log: &Path) -> Result<Run> {
