@@ -42,7 +42,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicBool, AtomicU8, AtomicU64,
             Ordering::{Acquire, Relaxed},
         },
     },
@@ -84,6 +84,8 @@ impl Counter {
 
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 static MACHINE: OnceLock<Machine> = OnceLock::new();
+/// Whether the run was given up.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// The machine, from its first instruction on.
 struct Machine {
@@ -528,6 +530,9 @@ unsafe extern "C" fn on_translate(_: PluginId, tb: *mut qemu_plugin_tb) {
 }
 
 unsafe extern "C" fn on_exit(_: PluginId, _: *mut c_void) {
+    if REFUSED.load(Relaxed) {
+        return;
+    }
     if let Err(error) = write_verdict() {
         refuse(&error);
     }
@@ -542,7 +547,10 @@ fn write_verdict() -> Result<()> {
 
 /// A run that cannot be judged had better not go on.
 fn refuse(error: &anyhow::Error) -> ! {
-    eprintln!("oracle: {error:#}");
+    // Leaving calls `on_exit`, which then has nothing to add.
+    if !REFUSED.swap(true, Relaxed) {
+        eprintln!("oracle: {error:#}");
+    }
     process::exit(1)
 }
 
