@@ -4,6 +4,8 @@
 //!
 //! Loaded with `-plugin liboracle.so,verdict=FILE`; the verdict is written to FILE as QEMU ends.
 
+mod machine;
 mod plugin;
+mod qemu;
 mod ram;
 mod registers;
