@@ -2,12 +2,21 @@
 //! What every counter must read: a plain model of the contract, told of each event as it happens.
 //!
 //! Events of one VM may come from several threads as long as their order does not matter to the
-//! counters: parallel re-inits, or parallel KVM_RUNs, but not both at once.
+//! counters: parallel re-inits, or parallel KVM_RUNs. Where both happen at once, [`Model::race`] says
+//! between what bounds the counters lie.
+//!
+//! The model also knows what the contract says of instruction fetch: whether code that user space
+//! wrote is what a vCPU that enters the guest now is sure to run ([`Model::covers`]).
+
+mod race;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 use std::str::FromStr;
+
+pub use race::Change;
+use race::Race;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -111,6 +120,11 @@ macro_rules! counters {
                 vec![$((stringify!($name), self.$name)),*]
             }
 
+            /// Each counter made by `combine` from both values.
+            fn zip(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
+                Self { $($name: combine(self.$name, other.$name)),* }
+            }
+
             fn row(&mut self, name: &str) -> Option<&mut u64> {
                 match name {
                     $(stringify!($name) => Some(&mut self.$name),)*
@@ -192,13 +206,31 @@ struct Vcpu {
     running: bool,
 }
 
+/// Re-inits whose end the module could not see; nobody knows how many if a race was with a change.
+#[derive(Clone, Copy)]
+struct Untimed(Option<u64>);
+
+impl Default for Untimed {
+    fn default() -> Self {
+        Self(Some(0))
+    }
+}
+
+impl Untimed {
+    fn add(&mut self, count: u64) {
+        self.0 = self.0.map(|untimed| untimed + count);
+    }
+}
+
 /// One VM, as the module should see it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Vm {
     vcpus: Vec<Vcpu>,
     counters: Counters,
-    /// Re-inits whose end the module could not see.
-    untimed: u64,
+    /// By how much more the counters may have moved in races.
+    slack: Counters,
+    racing: Option<Race>,
+    untimed: Untimed,
     /// Re-initialised since the module was loaded, so that it has files of its own.
     listed: bool,
     /// Re-initialised since the last KVM_RUN.
@@ -207,6 +239,12 @@ struct Vm {
     unmapped: bool,
     /// An invalidation is due before the next KVM_RUN.
     owed: bool,
+    /// Or perhaps one is.
+    may_owe: bool,
+    /// A vCPU may have mapped RAM at stage 2, which makes it coherent, since all was unmapped.
+    mapped: bool,
+    /// Code was written that instruction caches may hold an older version of.
+    stale: bool,
 }
 
 /// The module's view of a host: its settings, and all VMs.
@@ -216,8 +254,12 @@ pub struct Model {
     pub loaded: bool,
     /// Whether kprobes fire. Without them the kernel's own invalidation is neither seen nor left out.
     pub armed: bool,
+    /// Take the kernel's own way to invalidate where it must, whatever `native_reset` says. A model
+    /// that trusts a kernel wrongly calls code covered that is not: the oracle must then find it.
+    pub trusting: bool,
     total: Counters,
-    untimed: u64,
+    slack: Counters,
+    untimed: Untimed,
     vms: BTreeMap<String, Vm>,
 }
 
@@ -228,8 +270,10 @@ impl Model {
             policy: Policy::Once,
             loaded: false,
             armed: true,
+            trusting: false,
             total: Counters::default(),
-            untimed: 0,
+            slack: Counters::default(),
+            untimed: Untimed::default(),
             vms: BTreeMap::new(),
         }
     }
@@ -252,15 +296,18 @@ impl Model {
         for vm in self.vms.values_mut() {
             *vm = Vm {
                 vcpus: std::mem::take(&mut vm.vcpus),
+                racing: vm.racing.take(),
+                mapped: vm.mapped,
+                stale: vm.stale && !vm.owed,
                 ..Vm::default()
             };
         }
     }
 
     pub fn clear(&mut self) {
-        (self.total, self.untimed) = (Counters::default(), 0);
+        (self.total, self.slack, self.untimed) = Default::default();
         for vm in self.vms.values_mut() {
-            (vm.counters, vm.untimed) = (Counters::default(), 0);
+            (vm.counters, vm.slack, vm.untimed) = Default::default();
         }
     }
 
@@ -278,9 +325,10 @@ impl Model {
 
     /// A KVM_ARM_VCPU_INIT that passed validation.
     pub fn init(&mut self, name: &str, vcpu: usize) {
-        let (host, policy) = (self.host, self.policy);
-        let blind = self.is_blind();
-        let Some(vm) = self.vms.get_mut(name).filter(|_| self.loaded) else {
+        let (host, blind) = (self.host, self.is_blind());
+        let (policy, trusted) = (self.way(), self.trusts(self.way()));
+        let loaded = self.loaded;
+        let Some(vm) = self.vms.get_mut(name).filter(|vm| vm.racing.is_none()) else {
             return;
         };
         let mut add = Counters {
@@ -288,17 +336,53 @@ impl Model {
             ..Counters::default()
         };
         if vm.vcpus[vcpu].has_run {
-            add += vm.reset(vcpu, host, policy, blind);
-            vm.untimed += u64::from(blind);
-            self.untimed += u64::from(blind);
+            let busy = vm.is_busy(vcpu);
+            let done = vm.reset(busy, host, policy, blind);
+            vm.cover(&done, busy, trusted);
+            add += done;
+            vm.untimed.add((blind && loaded).into());
+            self.untimed.add((blind && loaded).into());
         }
-        vm.counters += add;
-        self.total += add;
+        if loaded {
+            vm.counters += add;
+            self.total += add;
+        } else {
+            (vm.listed, vm.in_reset) = (false, false);
+        }
+    }
+
+    /// The policy in force: without the module the kernel goes the way that `native` counts.
+    fn way(&self) -> Policy {
+        if self.loaded {
+            self.policy
+        } else {
+            Policy::Native
+        }
+    }
+
+    /// Whether a re-init under that policy is taken to invalidate, though nothing says so.
+    fn trusts(&self, policy: Policy) -> bool {
+        self.trusting && policy == Policy::Native
+    }
+
+    /// User space wrote other code.
+    pub fn write(&mut self, name: &str) {
+        if let Some(vm) = self.vms.get_mut(name) {
+            vm.stale |= vm.mapped;
+        }
+    }
+
+    /// Whether all code written so far is what a vCPU runs that enters the guest now.
+    pub fn covers(&self, name: &str) -> bool {
+        let never_stale = self.host.fwb && self.host.dic;
+        self.vms
+            .get(name)
+            .is_some_and(|vm| never_stale || !vm.stale || vm.owed)
     }
 
     /// A KVM_RUN that may enter the guest begins.
     pub fn enter(&mut self, name: &str, vcpu: usize) {
-        let Some(vm) = self.vms.get_mut(name) else {
+        let Some(vm) = self.vms.get_mut(name).filter(|vm| vm.racing.is_none()) else {
             return;
         };
         vm.vcpus[vcpu] = Vcpu {
@@ -309,6 +393,8 @@ impl Model {
             icache_invalidate: vm.owed.into(),
             ..Counters::default()
         };
+        vm.stale &= !vm.owed;
+        vm.mapped = true;
         (vm.in_reset, vm.unmapped, vm.owed) = (false, false, false);
         vm.counters += add;
         self.total += add;
@@ -316,7 +402,7 @@ impl Model {
 
     /// It has ended.
     pub fn leave(&mut self, name: &str, vcpu: usize) {
-        if let Some(vm) = self.vms.get_mut(name) {
+        if let Some(vm) = self.vms.get_mut(name).filter(|vm| vm.racing.is_none()) {
             vm.vcpus[vcpu].running = false;
         }
     }
@@ -328,6 +414,11 @@ impl Model {
         }
     }
 
+    /// How many VMs are in reset, as far as the module knows.
+    pub fn in_reset(&self) -> usize {
+        self.vms.values().filter(|vm| vm.in_reset).count()
+    }
+
     /// What `stats` must read.
     pub fn total(&self) -> Counters {
         let pending = self.vms.values().filter(|vm| vm.owed).count();
@@ -337,14 +428,14 @@ impl Model {
         }
     }
 
-    /// How many re-inits of all are not in `latency`.
-    pub fn untimed(&self) -> u64 {
-        self.untimed
+    /// How many re-inits of all are not in `latency`, if that is known.
+    pub fn untimed(&self) -> Option<u64> {
+        self.untimed.0
     }
 
     /// The same of one VM.
-    pub fn untimed_of(&self, name: &str) -> u64 {
-        self.vms.get(name).map_or(0, |vm| vm.untimed)
+    pub fn untimed_of(&self, name: &str) -> Option<u64> {
+        self.vms.get(name).and_then(|vm| vm.untimed.0)
     }
 
     /// What each directory in `vms` must read.
@@ -365,12 +456,22 @@ impl Model {
 }
 
 impl Vm {
-    fn reset(&mut self, vcpu: usize, host: Host, policy: Policy, blind: bool) -> Counters {
-        let busy = self
-            .vcpus
-            .iter()
-            .enumerate()
-            .any(|(other, state)| other != vcpu && state.running);
+    /// Whether another vCPU is in KVM_RUN.
+    fn is_busy(&self, vcpu: usize) -> bool {
+        let mut others = self.vcpus.iter().enumerate();
+        others.any(|(other, state)| other != vcpu && state.running)
+    }
+
+    /// What a re-init `did` makes coherent; one that is trusted invalidates in any case.
+    fn cover(&mut self, did: &Counters, busy: bool, trusted: bool) {
+        if did.stage2_unmap > 0 {
+            // Who runs on maps it again at once, and code written from then on is not covered.
+            (self.stale, self.mapped) = (false, busy);
+        }
+        self.stale &= did.icache_invalidate == 0 && !trusted;
+    }
+
+    fn reset(&mut self, busy: bool, host: Host, policy: Policy, blind: bool) -> Counters {
         let mut add = Counters {
             vcpu_reset: 1,
             busy: busy.into(),
@@ -584,6 +685,48 @@ mod tests {
         assert!(bad("fwb:1"));
         assert!(bad("fwb 1,dic 0"));
         assert!(bad("fwb:1,dic:0,native_reset:perhaps"));
+    }
+
+    /// A vCPU that has run; then code written before its re-init, code written after it, and code written
+    /// once it runs again: whether each is covered.
+    fn covered(host: Host, policy: Policy, trusting: bool) -> [bool; 3] {
+        let mut model = Model::new(host);
+        model.trusting = trusting;
+        model.load(policy);
+        model.create("vm", 2);
+        model.write("vm");
+        assert!(model.covers("vm"), "the first fault makes it coherent");
+        model.enter("vm", 0);
+        model.leave("vm", 0);
+        model.write("vm");
+        model.init("vm", 0);
+        let before = model.covers("vm");
+        model.write("vm");
+        let after = model.covers("vm");
+        model.enter("vm", 1);
+        model.write("vm");
+        [before, after, model.covers("vm")]
+    }
+
+    #[test]
+    fn which_code_is_covered() {
+        for policy in [Policy::Native, Policy::Fwb] {
+            assert_eq!(covered(ICACHE, policy, false), [true, false, false]);
+        }
+        for policy in [Policy::Once, Policy::Unmap] {
+            assert_eq!(covered(ICACHE, policy, false), [true, true, false]);
+        }
+        for policy in Policy::ALL {
+            assert_eq!(covered(NO_FWB, policy, false), [true, true, false]);
+            assert_eq!(covered(DIC, policy, false), [true, true, true]);
+        }
+        let rfc = Host {
+            native_reset: NativeReset::None,
+            ..ICACHE
+        };
+        assert_eq!(covered(rfc, Policy::Native, false), [false; 3]);
+        assert_eq!(covered(rfc, Policy::Native, true), [true, false, false]);
+        assert_eq!(covered(rfc, Policy::Once, false), [true, true, false]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::expect::{self, Counters, Host, Model, Policy};
+use crate::expect::{self, Host, Model, Policy};
 use anyhow::{Context, Error, Result, ensure};
 use kvm_ioctls::Kvm;
 
@@ -128,19 +128,17 @@ impl Lab {
 
     /// Compares every counter there is with the model.
     pub fn check(&self, when: &str) -> Result<()> {
-        let model = self.model();
-        let mut wrong = difference("", &model.total(), model.untimed())?;
+        let mut model = self.model();
+        let mut wrong = Vec::new();
         let names: Vec<_> = model.per_vm().keys().map(|name| name.to_string()).collect();
         let listed = module::vms()?;
         if names != listed {
             wrong.push(format!("vms: want {names:?}, got {listed:?}"));
         }
-        for (name, want) in model.per_vm() {
-            if listed.iter().any(|listed| listed == name) {
-                let untimed = model.untimed_of(name);
-                wrong.extend(difference(&format!("vms/{name}/"), &want, untimed)?);
-            }
+        for name in names.iter().filter(|name| listed.contains(name)) {
+            wrong.extend(difference(&format!("vms/{name}/"), &mut model, Some(name))?);
         }
+        wrong.extend(difference("", &mut model, None)?);
         ensure!(wrong.is_empty(), "{when}:\n{}", wrong.join("\n"));
         Ok(())
     }
@@ -156,15 +154,23 @@ impl Lab {
     }
 }
 
-/// What the files in `directory` say otherwise than `want`, of whose re-inits so many are `untimed`.
-fn difference(directory: &str, want: &Counters, untimed: u64) -> Result<Vec<String>> {
+/// What the files in `directory`, of one VM or of all, say otherwise than the model.
+fn difference(directory: &str, model: &mut Model, name: Option<&str>) -> Result<Vec<String>> {
     let (stats, latency) = (format!("{directory}stats"), format!("{directory}latency"));
     let mut wrong = Vec::new();
-    for line in want.difference(&module::stats(&stats)?) {
+    let got = module::stats(&stats)?;
+    model.adopt(name, &got);
+    let (want, untimed) = match name {
+        None => (model.total(), model.untimed()),
+        Some(name) => (model.per_vm()[name], model.untimed_of(name)),
+    };
+    for line in want.difference(&got) {
         wrong.push(format!("{stats}: {line}"));
     }
-    for line in module::latency(&latency)?.contradictions(want, untimed) {
-        wrong.push(format!("{latency}: {line}"));
+    if let Some(untimed) = untimed {
+        for line in module::latency(&latency)?.contradictions(&want, untimed) {
+            wrong.push(format!("{latency}: {line}"));
+        }
     }
     Ok(wrong)
 }

@@ -3,6 +3,7 @@
 //! the module may count is told to the model.
 
 use std::os::fd::AsRawFd;
+use std::os::unix::thread::JoinHandleExt;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
 use std::thread;
 
@@ -156,7 +157,18 @@ impl Vm {
 
     /// A thread for each vCPU, all let go at once.
     fn parallel(&mut self, work: impl Fn(&mut Vcpu) -> Result<()> + Sync) -> Result<()> {
-        let start = Barrier::new(self.vcpus.len());
+        self.parallel_if(|_| true, work)
+    }
+
+    /// The same for those of them that are `wanted`, by index.
+    pub fn parallel_if(
+        &mut self,
+        wanted: impl Fn(usize) -> bool,
+        work: impl Fn(&mut Vcpu) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let vcpus = self.vcpus.iter_mut();
+        let vcpus: Vec<_> = vcpus.filter(|vcpu| wanted(vcpu.index)).collect();
+        let start = Barrier::new(vcpus.len());
         let (start, work) = (&start, &work);
         thread::scope(|scope| {
             let spawn = |vcpu| {
@@ -165,7 +177,7 @@ impl Vm {
                     work(vcpu)
                 })
             };
-            let threads: Vec<_> = self.vcpus.iter_mut().map(spawn).collect();
+            let threads: Vec<_> = vcpus.into_iter().map(spawn).collect();
             threads.into_iter().try_for_each(join)
         })
     }
@@ -310,15 +322,23 @@ impl Vcpu {
         }
     }
 
+    /// Runs no code but the fixed routines, and leaves at once.
+    pub fn touch(&mut self) -> Result<()> {
+        let page = guest::data(self.index);
+        self.memory.write(page, &1u64.to_le_bytes())?;
+        self.start(Routine::Spin, &[page])?;
+        self.value().map(|_| ())
+    }
+
+    /// Its number in the VM.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// Lets the vCPU spin, and a signal end its KVM_RUN.
     pub fn interrupt(&mut self) -> Result<()> {
-        extern "C" fn nothing(_: libc::c_int) {}
-        let handler: extern "C" fn(libc::c_int) = nothing;
-        // SAFETY: The handler touches nothing.
-        unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
         let (exit, ()) = self.spin(|thread| {
-            // SAFETY: The thread has not been joined yet.
-            unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            kick(thread);
             Ok(())
         })?;
         ensure!(
@@ -326,6 +346,22 @@ impl Vcpu {
             "a signal: want EINTR, got {exit:?}"
         );
         Ok(())
+    }
+
+    /// Goes to spin in KVM_RUN, in a thread of its own, until [`Spinner::stop`].
+    pub fn into_spinner(mut self) -> Result<Spinner> {
+        let page = guest::data(self.index);
+        let memory = self.memory.clone();
+        memory.write(page, &[0; 8])?;
+        self.start(Routine::Spin, &[page])?;
+        let thread = thread::spawn(move || {
+            let exit = self.run();
+            (self, exit)
+        });
+        while memory.word(page + guest::HEARTBEAT)? == 0 && !thread.is_finished() {
+            thread::yield_now();
+        }
+        Ok(Spinner(Some(thread)))
     }
 
     /// Spins in a thread of its own. `work` is told the thread, and has to end its KVM_RUN.
@@ -349,6 +385,42 @@ impl Vcpu {
             Ok((join(runner)?, result))
         })
     }
+}
+
+/// A vCPU that spins in KVM_RUN.
+pub struct Spinner(Option<thread::JoinHandle<(Vcpu, Result<Exit>)>>);
+
+impl Spinner {
+    /// A signal ends its KVM_RUN.
+    pub fn stop(mut self) -> Result<Vcpu> {
+        match self.kick_and_join() {
+            Some(Ok((vcpu, Ok(Exit::Error(libc::EINTR))))) => Ok(vcpu),
+            Some(Ok((vcpu, exit))) => bail!("vCPU {} should have spun: {exit:?}", vcpu.index),
+            _ => bail!("the thread of a vCPU that spins panicked"),
+        }
+    }
+
+    fn kick_and_join(&mut self) -> Option<thread::Result<(Vcpu, Result<Exit>)>> {
+        let thread = self.0.take()?;
+        kick(thread.as_pthread_t());
+        Some(thread.join())
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.kick_and_join();
+    }
+}
+
+/// A signal that does nothing but end a KVM_RUN.
+fn kick(thread: libc::pthread_t) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: The handler touches nothing.
+    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    // SAFETY: Callers have not joined the thread yet.
+    unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
 }
 
 /// The result of a thread; its panic becomes an error like any other.
