@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What `rust/` offers the module, on the simulated machine.
+
+pub(crate) mod atomic;
+pub(crate) mod cpu;
+pub(crate) mod ftrace;
+pub(crate) mod kprobe;
+pub(crate) mod kvm;
+pub(crate) mod vm_table;

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Functions of the simulated KVM that lead through the module.
+
+use super::{
+    atomic::AtomicI32,
+    kvm::{DyingVm, Vcpu, Vm},
+};
+use crate::{linux::step, prelude::*};
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::Mutex;
+
+pub(crate) trait Replacement {
+    type Argument: Argument;
+    #[allow(dead_code)]
+    const FUNCTION: &'static CStr;
+    #[allow(dead_code)]
+    fn original() -> &'static Original;
+    fn call(argument: &Self::Argument);
+}
+
+/// A function is told by its argument: no two take the same.
+pub(crate) trait Argument: Sized + 'static {
+    /// Where its replacement is kept.
+    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)>;
+
+    /// The function itself.
+    fn original(&self);
+}
+
+/// Nothing: the functions know their originals.
+pub(crate) struct Original;
+
+impl Original {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+}
+
+pub(crate) fn original<R: Replacement>(argument: &R::Argument) {
+    argument.original();
+}
+
+pub(crate) trait RunEntry {
+    fn gate() -> &'static AtomicI32;
+    fn enter(vcpu: &Vcpu);
+}
+
+type Enter = (&'static AtomicI32, fn(&Vcpu));
+
+/// Who goes where.
+pub(crate) struct Table {
+    run: Option<Enter>,
+    reset: Option<fn(&Vcpu)>,
+    unmap: Option<fn(&Vm)>,
+    destroy: Option<fn(&DyingVm)>,
+}
+
+impl Table {
+    const EMPTY: Self = Self {
+        run: None,
+        reset: None,
+        unmap: None,
+        destroy: None,
+    };
+}
+
+impl Argument for Vcpu {
+    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)> {
+        &mut redirects.reset
+    }
+
+    fn original(&self) {}
+}
+
+impl Argument for Vm {
+    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)> {
+        &mut redirects.unmap
+    }
+
+    fn original(&self) {
+        self.unmap();
+    }
+}
+
+impl Argument for DyingVm {
+    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)> {
+        &mut redirects.destroy
+    }
+
+    fn original(&self) {}
+}
+
+static REDIRECTS: Mutex<Table> = Mutex::new(Table::EMPTY);
+
+fn redirects<R>(work: impl FnOnce(&mut Table) -> R) -> R {
+    work(&mut REDIRECTS.lock().unwrap_or_else(|error| error.into_inner()))
+}
+
+/// Calls a function of KVM's.
+pub(crate) fn call<A: Argument>(argument: &A) {
+    step();
+    match redirects(|redirects| *A::replacement(redirects)) {
+        Some(call) => in_flight(|| call(argument)),
+        None => argument.original(),
+    }
+}
+
+/// A vCPU enters `kvm_arch_vcpu_ioctl_run`.
+pub(crate) fn enter_run(vcpu: &Vcpu) {
+    step();
+    if let Some((gate, enter)) = redirects(|redirects| redirects.run) {
+        if gate.load() != 0 {
+            in_flight(|| enter(vcpu));
+        }
+    }
+}
+
+/// Calls in the module, by the epoch in which they began: what SRCU counts.
+static IN_FLIGHT: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+static EPOCH: AtomicUsize = AtomicUsize::new(0);
+
+fn in_flight(work: impl FnOnce()) {
+    let calls = &IN_FLIGHT[EPOCH.load(SeqCst) % 2];
+    calls.fetch_add(1, SeqCst);
+    work();
+    calls.fetch_sub(1, SeqCst);
+}
+
+pub(crate) fn wait_in_flight() {
+    for _ in 0..2 {
+        let epoch = EPOCH.fetch_add(1, SeqCst);
+        while IN_FLIGHT[epoch % 2].load(SeqCst) != 0 {
+            step();
+        }
+    }
+}
+
+type Add = Box<dyn FnOnce(&mut Table)>;
+
+/// A set of redirects that is being put together, each by what it adds.
+pub(crate) struct Plan(Vec<Add>);
+
+impl Plan {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn replace<R: Replacement>(mut self) -> Result<Self> {
+        self.0.push(Box::new(|redirects| {
+            *R::Argument::replacement(redirects) = Some(R::call);
+        }));
+        Ok(self)
+    }
+
+    pub(crate) fn run_entry<H: RunEntry>(mut self) -> Result<Self> {
+        self.0.push(Box::new(|redirects| {
+            redirects.run = Some((H::gate(), H::enter));
+        }));
+        Ok(self)
+    }
+}
+
+/// Redirects in place. As with ftrace, one comes, and goes, after the other.
+pub(crate) struct Redirects;
+
+impl Redirects {
+    pub(crate) fn new(plan: Plan) -> Result<Self> {
+        for add in plan.0 {
+            step();
+            redirects(add);
+        }
+        Ok(Self)
+    }
+}
+
+impl Drop for Redirects {
+    fn drop(&mut self) {
+        let remove: [fn(&mut Table); 4] = [
+            |redirects| redirects.run = None,
+            |redirects| redirects.reset = None,
+            |redirects| redirects.unmap = None,
+            |redirects| redirects.destroy = None,
+        ];
+        for remove in remove {
+            step();
+            redirects(remove);
+        }
+        wait_in_flight();
+    }
+}

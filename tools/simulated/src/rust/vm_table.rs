@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A value for each VM.
+
+use super::kvm::{DyingVm, Vm};
+use crate::{
+    linux::step,
+    prelude::{KBox, Pin, Result},
+    sync,
+};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+pub(crate) struct VmTable<T> {
+    entries: Mutex<BTreeMap<usize, Pin<KBox<T>>>>,
+    /// As in the module: no entry comes or goes while it is held.
+    changes: sync::Mutex<()>,
+}
+
+impl<T: Send + Sync> VmTable<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: Mutex::new(BTreeMap::new()),
+            changes: sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn open(&'static self) -> OpenTable<T> {
+        self.entries().clear();
+        OpenTable(self)
+    }
+
+    /// Never held where others may go on.
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<usize, Pin<KBox<T>>>> {
+        self.entries
+            .lock()
+            .unwrap_or_else(|error| error.into_inner())
+    }
+
+    pub(crate) fn get<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
+        step();
+        let entry = self
+            .entries()
+            .get(&vm.number())
+            .map(|entry| &raw const **entry);
+        // SAFETY: Boxed, and there as long as its VM is.
+        entry.map(|entry| unsafe { &*entry })
+    }
+
+    pub(crate) fn get_or_insert<'a>(
+        &'a self,
+        vm: &'a Vm,
+        make: impl FnOnce() -> Result<Pin<KBox<T>>>,
+    ) -> Option<&'a T> {
+        if let Some(entry) = self.get(vm) {
+            return Some(entry);
+        }
+        let _changes = self.changes.lock();
+        if self.get(vm).is_none() {
+            let entry = make().ok()?;
+            self.entries().insert(vm.number(), entry);
+        }
+        self.get(vm)
+    }
+
+    pub(crate) fn remove(&self, vm: &DyingVm) -> Option<Pin<KBox<T>>> {
+        let _changes = self.changes.lock();
+        self.entries().remove(&vm.0.number())
+    }
+
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
+        let _changes = self.changes.lock();
+        let entries: Vec<_> = self
+            .entries()
+            .values()
+            .map(|entry| &raw const **entry)
+            .collect();
+        for entry in entries {
+            // SAFETY: Boxed, and not taken out while the lock is held.
+            visit(unsafe { &*entry });
+        }
+    }
+}
+
+pub(crate) struct OpenTable<T: 'static>(&'static VmTable<T>);
+
+impl<T> Drop for OpenTable<T> {
+    fn drop(&mut self) {
+        let entries = self.0.entries.lock();
+        let entries = std::mem::take(&mut *entries.unwrap_or_else(|error| error.into_inner()));
+        drop(entries);
+    }
+}
