@@ -2,16 +2,16 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test selftest verify mutate stat trace picture clippy fmt clean help
+.PHONY: module demo lab bench test selftest verify fuzz mutate stat trace picture clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
-export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE
+export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE
 
 module:
 	@scripts/module >/dev/null
 
-demo lab bench test selftest verify mutate stat picture:
+demo lab bench test selftest verify fuzz mutate stat picture:
 	@scripts/$@
 
 trace:
@@ -42,6 +42,8 @@ help:
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
+	@echo 'make fuzz               resets in any order, with anything between, on the module and below the oracle; a long run'
+	@echo '                        [CPU=] [KERNEL=] [COUNT=1000] [SEED=] [SCHEDULE=]'
 	@echo 'make mutate             mutants of the module, and what catches each; the model, or the oracle in a boot'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
