@@ -46,7 +46,8 @@ fn keys(text: &str) -> BTreeSet<String> {
     names(text.lines().filter_map(|line| line.split(' ').next()))
 }
 
-const TREE: &str = "tests/trees/three-guests";
+/// Recorded from the module.
+const TREE: &str = "tests/trees/recorded";
 
 #[test]
 fn counters_are_told_as_the_tool_tells_them() {
