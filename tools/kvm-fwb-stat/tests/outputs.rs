@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -349,6 +349,23 @@ fn a_file_of_metrics_is_whole_and_readable() {
         1,
         "/nonexistent/x: ",
     );
+}
+
+#[test]
+fn a_file_of_metrics_tells_that_the_module_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.prom");
+    // Opening a socket fails as opening a file of a module on its way out does.
+    let _socket = UnixListener::bind(dir.path().join("stats")).unwrap();
+    let output = tool(&["--prometheus"])
+        .arg(&file)
+        .arg("--root")
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    failed(&output, 5, "is not loaded");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with("\nkvm_fwb_reset_loaded 0\n") && text.lines().count() == 3);
 }
 
 #[test]

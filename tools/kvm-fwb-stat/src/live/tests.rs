@@ -228,7 +228,7 @@ fn a_module_that_goes_and_comes() {
     app.trouble = Some(Error::NotLoaded);
     assert!(screen(&mut app, 100, 24).contains("is not loaded"));
     // Its counters began anew: no rates across that.
-    app.show(snapshot("quiet", 110.0));
+    app.show(snapshot("unmapping", 110.0));
     let text = screen(&mut app, 100, 24);
     assert!(
         !text.contains("is not loaded") && !text.contains("/s)"),

@@ -24,8 +24,9 @@ impl<'a> Change<'a> {
 
     /// How much `now`, of the VM `id`, counted in a second. One that is new counted all of it.
     pub fn vm(&self, id: VmId, now: &Figures, stat: Stat) -> f64 {
-        let before = self.before.vms.iter().find(|vm| vm.id == id);
-        self.rate(before.map(|vm| &vm.figures), now, stat)
+        // They are sorted, and there may be thousands.
+        let at = self.before.vms.binary_search_by_key(&id, |vm| vm.id).ok();
+        self.rate(at.map(|at| &self.before.vms[at].figures), now, stat)
     }
 
     fn rate(&self, before: Option<&Figures>, now: &Figures, stat: Stat) -> f64 {

@@ -27,7 +27,7 @@ pub struct Snapshot {
     pub policy: Option<Policy>,
     /// Of all VMs since load, those that are gone included.
     pub total: Figures,
-    /// The VMs that were reset and still exist, by pid and fd.
+    /// The VMs that were reset and still exist, sorted by pid and fd.
     pub vms: Vec<Vm>,
     /// Files that this module lacks, being older than this tool.
     pub missing: Vec<&'static str>,
