@@ -138,7 +138,7 @@ fn fields(definition: &str) -> Vec<String> {
 
 /// All metrics that there can be.
 fn metrics() -> BTreeSet<String> {
-    let tree = Tree::new(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(TREE));
+    let tree = Tree::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(TREE));
     let snapshot = tree.read().expect("a recorded tree");
     let text = text(Some(&snapshot), Dialect::Prometheus);
     names(
