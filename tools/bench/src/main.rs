@@ -3,12 +3,15 @@
 //! reset. It wants root on an idle arm64 host with KVM, whose counter counts instructions; debugfs
 //! at its usual place, and the module at /kvm_fwb_reset.ko, not loaded.
 //!
-//! What it finds are lines `bench: STATE WHAT MEDIAN LEAST MOST`.
+//! What it finds are lines `bench: STATE WHAT MEDIAN LEAST MOST`. With `fwb_operations` in its
+//! environment it only resets VMs, each reset a section for the coherence oracle to count in.
 
 #[cfg(target_arch = "aarch64")]
 mod clock;
 #[cfg(target_arch = "aarch64")]
 mod memory;
+#[cfg(target_arch = "aarch64")]
+mod operations;
 #[cfg(target_arch = "aarch64")]
 mod states;
 #[cfg(target_arch = "aarch64")]
@@ -16,7 +19,11 @@ mod vm;
 
 #[cfg(target_arch = "aarch64")]
 fn main() -> std::process::ExitCode {
-    match states::measure() {
+    let result = match std::env::var_os("fwb_operations") {
+        Some(_) => operations::tell(),
+        None => states::measure(),
+    };
+    match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");

@@ -18,7 +18,7 @@ const BURST: usize = 7;
 const RESETS: usize = 9;
 const LOADS: usize = 5;
 /// vCPUs of the VMs that are reset.
-const VCPUS: [usize; 3] = [1, 8, 64];
+pub const VCPUS: [usize; 3] = [1, 8, 64];
 
 pub fn measure() -> Result<()> {
     clock::check()?;
@@ -123,7 +123,7 @@ fn resets(kvm: &Kvm, state: &str) -> Result<()> {
     Ok(())
 }
 
-fn load(policy: Policy) -> Result<u64> {
+pub fn load(policy: Policy) -> Result<u64> {
     time(|| module::insert(&format!("policy={}", policy as u8)).context("insmod"))
 }
 

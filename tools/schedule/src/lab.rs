@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Schedules on the module itself, in a kernel with KVM, with guests that run.
 
-use std::arch::asm;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,6 +12,7 @@ use selftest::expect::{Change, Model, Policy};
 use selftest::guest::{PSCI_CPU_ON, Routine};
 use selftest::kmsg::Kmsg;
 use selftest::lab::Lab;
+use selftest::marker;
 use selftest::module;
 use selftest::vm::{self, Spinner, join, lock};
 
@@ -64,12 +64,7 @@ impl LabHost {
 
     /// Tells the oracle that what follows belongs to section `number`, of that name.
     pub fn section(&self, number: u64, name: &str) {
-        // SAFETY: Hints that no CPU knows do nothing. The oracle reads the registers, and the name,
-        // which lives until it has.
-        unsafe {
-            asm!("hint #0x70", in("x0") number, options(nostack));
-            asm!("hint #0x71", in("x0") name.len().min(128), in("x1") name.as_ptr(), options(nostack));
-        }
+        marker::section(number, name);
     }
 
     /// Takes the module out, if it is there.

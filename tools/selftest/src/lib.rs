@@ -10,6 +10,8 @@ pub mod ktap;
 #[cfg(target_arch = "aarch64")]
 pub mod lab;
 pub mod latency;
+#[cfg(target_arch = "aarch64")]
+pub mod marker;
 pub mod module;
 #[cfg(target_arch = "aarch64")]
 pub mod vm;

@@ -8,8 +8,6 @@
 #[cfg(target_arch = "aarch64")]
 mod code;
 #[cfg(target_arch = "aarch64")]
-mod marker;
-#[cfg(target_arch = "aarch64")]
 mod unmaps;
 #[cfg(target_arch = "aarch64")]
 mod work;

@@ -12,13 +12,13 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use selftest::expect::Host;
 use selftest::guest::{self, Routine};
 use selftest::lab::Lab;
+use selftest::marker;
 use selftest::module;
 use selftest::vm::{Vm, join};
 use verify::due;
 use verify::record::{Boot, Record, Section, State};
 
 use crate::code;
-use crate::marker;
 use crate::unmaps::Unmaps;
 
 struct Work {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Instructions that do nothing, and that the oracle takes for a word to it.
+//! Instructions that do nothing, and that the coherence oracle takes for a word to it.
 
 use std::arch::asm;
 
-/// From here on, all that the oracle sees belongs to this section.
+/// From here on, all that the oracle sees belongs to this section. It reads 128 bytes of the name at
+/// most.
 pub fn section(number: u64, name: &str) {
     // SAFETY: A hint that no architecture gives a meaning does nothing (Arm ARM, HINT).
     unsafe { asm!("hint #0x70", in("x0") number, options(nostack, preserves_flags)) };
     // SAFETY: As above; the name is there for the oracle to read.
     unsafe {
-        asm!("hint #0x71", in("x0") name.len(), in("x1") name.as_ptr(),
+        asm!("hint #0x71", in("x0") name.len().min(128), in("x1") name.as_ptr(),
             options(nostack, preserves_flags));
     }
 }
