@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -59,6 +60,10 @@ impl SimulatedHost {
 
     /// Plays one schedule. Whatever becomes of it, the next one finds the host in order.
     pub fn play(&self, schedule: &Schedule) -> Result<()> {
+        // The same whenever it is played again.
+        let mut hasher = DefaultHasher::new();
+        schedule.to_string().hash(&mut hasher);
+        self.0.interleaving.set(hasher.finish());
         let result = play::play(self, schedule);
         if result.is_err() {
             make(Change::Unload);
@@ -84,7 +89,7 @@ impl Inner {
     /// Does all jobs at once, never interleaved in the same way.
     fn together(&self, jobs: Vec<Job>) {
         let seed = self.interleaving.get();
-        self.interleaving.set(seed + 1);
+        self.interleaving.set(seed.wrapping_add(1));
         self.machine.race(seed, jobs);
     }
 
@@ -110,7 +115,6 @@ impl Host for SimulatedHost {
     }
 
     fn begin(&self, policy: Option<Policy>) -> Result<()> {
-        self.0.interleaving.set(0);
         if !self.model().armed {
             self.change(Change::Kprobes(true))?;
         }

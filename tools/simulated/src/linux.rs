@@ -4,9 +4,14 @@
 
 /// A place where another thread of a race may go on first.
 pub(crate) fn step() {
-    if crate::machine::is_racing() {
+    if crate::machine::is_racing() && crate::machine::may_switch() {
         shuttle::thread::yield_now();
     }
+}
+
+/// A place where another thread has to go on first.
+pub(crate) fn wait() {
+    shuttle::thread::yield_now();
 }
 
 pub(crate) mod alloc {
@@ -57,7 +62,7 @@ pub(crate) mod prelude {
 }
 
 pub(crate) mod sync {
-    use super::step;
+    use super::{step, wait};
     use core::{
         cell::UnsafeCell,
         ops::{Deref, DerefMut},
@@ -89,7 +94,7 @@ pub(crate) mod sync {
                     crate::machine::is_racing(),
                     "a lock that nobody will release"
                 );
-                step();
+                wait();
             }
             Guard(self)
         }

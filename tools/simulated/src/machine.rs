@@ -17,7 +17,7 @@ use crate::{
 };
 use shuttle::scheduler::RandomScheduler;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -33,11 +33,26 @@ static NUMBER: AtomicUsize = AtomicUsize::new(0);
 /// The gauge that the last module left.
 static PENDING_BEFORE: AtomicI32 = AtomicI32::new(0);
 static RACING: AtomicBool = AtomicBool::new(false);
+/// Of the race: its seed, and the places passed where threads may be switched.
+static SEED: AtomicU64 = AtomicU64::new(0);
+static STEP: AtomicU64 = AtomicU64::new(0);
 /// Tasks inside KVM_ARM_VCPU_INIT, by bit.
 static IN_VCPU_INIT: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn is_racing() -> bool {
     RACING.load(SeqCst)
+}
+
+/// Whether threads may be switched here. Some races switch everywhere, and in some a thread goes far while
+/// another stands still.
+pub(crate) fn may_switch() -> bool {
+    let (seed, step) = (SEED.load(SeqCst), STEP.fetch_add(1, SeqCst));
+    let stride = [1, 4, 16][(seed % 3) as usize];
+    // The finalizer of SplitMix64.
+    let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(step);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % stride == 0
 }
 
 /// The number of the current task, from 1.
@@ -382,6 +397,8 @@ impl Machine {
         let jobs: Arc<[Job]> = jobs.into();
         let scheduler = RandomScheduler::new_from_seed(seed, 1);
         let runner = shuttle::Runner::new(scheduler, shuttle::Config::new());
+        SEED.store(seed, SeqCst);
+        STEP.store(0, SeqCst);
         RACING.store(true, SeqCst);
         runner.run(move || {
             let threads: Vec<_> = (0..jobs.len())

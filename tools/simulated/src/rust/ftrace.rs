@@ -6,7 +6,10 @@ use super::{
     atomic::AtomicI32,
     kvm::{DyingVm, Vcpu, Vm},
 };
-use crate::{linux::step, prelude::*};
+use crate::{
+    linux::{step, wait},
+    prelude::*,
+};
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::Mutex;
 
@@ -131,7 +134,7 @@ pub(crate) fn wait_in_flight() {
     for _ in 0..2 {
         let epoch = EPOCH.fetch_add(1, SeqCst);
         while IN_FLIGHT[epoch % 2].load(SeqCst) != 0 {
-            step();
+            wait();
         }
     }
 }

@@ -2,7 +2,10 @@
 
 //! The one probe there is.
 
-use crate::{linux::step, prelude::Result};
+use crate::{
+    linux::{step, wait},
+    prelude::Result,
+};
 use core::{
     marker::PhantomData,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -42,7 +45,7 @@ impl<P: Probe> Drop for InstructionProbe<P> {
         step();
         set(None);
         while RUNNING.load(SeqCst) != 0 {
-            step();
+            wait();
         }
     }
 }
