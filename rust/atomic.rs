@@ -28,6 +28,11 @@ impl AtomicU64 {
         self.0.store(value, Relaxed);
     }
 
+    /// Counts on by one, and returns what it comes to: a number that nobody else gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed) + 1
+    }
+
     /// Adds without ordering: for counters.
     pub(crate) fn add(&self, value: u64) {
         self.0.fetch_add(value, Relaxed);

@@ -88,8 +88,12 @@ impl Dir {
         Self(unsafe { bindings::debugfs_create_dir(name.as_char_ptr(), parent) })
     }
 
-    /// The directory, for others to be made in, which must be dropped before it.
-    pub(crate) fn as_parent(&self) -> Parent {
+    /// The directory, for others to be made in.
+    ///
+    /// # Safety
+    ///
+    /// Neither the returned value nor a copy of it is used once this directory is dropped.
+    pub(crate) unsafe fn as_parent(&self) -> Parent {
         Parent(self.0)
     }
 
@@ -124,6 +128,15 @@ pub(crate) struct Parent(*mut bindings::dentry);
 unsafe impl Send for Parent {}
 // SAFETY: As for `Dir`.
 unsafe impl Sync for Parent {}
+
+impl Parent {
+    /// Whether it has an entry of that name.
+    pub(crate) fn has(&self, name: &CStr) -> bool {
+        // SAFETY: A directory that is there, by `Dir::as_parent`, or an error pointer, in which
+        // debugfs finds nothing.
+        unsafe { bindings::dir_has(name.as_char_ptr(), self.0) }
+    }
+}
 
 impl Drop for Dir {
     fn drop(&mut self) {

@@ -9,11 +9,17 @@ use super::{
     symbol::Symbol,
     unsupported,
 };
-use core::ffi::{c_void, CStr};
+use core::{
+    ffi::{c_void, CStr},
+    marker::PhantomData,
+};
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        SetOnce,
+    },
     types::Opaque,
 };
 
@@ -34,7 +40,12 @@ pub(crate) fn wait_in_flight() {
 }
 
 /// What is done in place of a function that takes one pointer and returns nothing.
-pub(crate) trait Replacement {
+///
+/// # Safety
+///
+/// The kernel's function `FUNCTION` takes one argument, a pointer to what `Argument` stands for, and
+/// returns nothing. `helpers.c` holds each against its prototype when it is compiled.
+pub(crate) unsafe trait Replacement: Sized + 'static {
     /// What the function's argument points to.
     type Argument: Argument;
 
@@ -42,30 +53,47 @@ pub(crate) trait Replacement {
     const FUNCTION: &'static CStr;
 
     /// Where this replacement keeps the way to the function itself.
-    fn original() -> &'static Original;
+    fn entry() -> &'static Entry<Self>;
 
     /// Runs in the caller's context, with what the caller holds. The function itself runs only if
-    /// this calls [`original`].
-    fn call(argument: &Self::Argument);
+    /// this calls `original`.
+    fn call(argument: &Self::Argument, original: Original<'_, Self>);
 }
 
-/// Where a function goes on behind its patched entry; 0 before it was first redirected.
-pub(crate) struct Original(Atomic<usize>);
+/// Where the function that `R` replaces goes on behind its patched entry; 0 before it was first
+/// redirected.
+pub(crate) struct Entry<R>(Atomic<usize>, PhantomData<fn() -> R>);
 
-impl Original {
+impl<R: Replacement> Entry<R> {
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0))
+        Self(Atomic::new(0), PhantomData)
+    }
+}
+
+/// A call of the function that `R` replaces, as its caller meant it: to be made once, or not at all.
+pub(crate) struct Original<'a, R: Replacement>(&'a R::Argument);
+
+impl<R: Replacement> Original<'_, R> {
+    /// Makes the call.
+    pub(crate) fn call(self) {
+        // SAFETY: The caller meant to make this very call, in this context, and there is no second
+        // one, for `self` is gone.
+        unsafe { call_original::<R>(self.0) };
     }
 }
 
 /// Runs the function that `R` replaces, and not the replacement. Does nothing where `R` never was
 /// registered.
-pub(crate) fn original<R: Replacement>(argument: &R::Argument) {
-    let original = R::original().0.load(Relaxed);
-    if original != 0 {
-        // SAFETY: `original` is where a function of the kernel's text that takes an `R::Argument`
-        // goes on behind its patched entry; `argument` is one.
-        unsafe { bindings::redirect_call_original(argument.as_raw(), original) };
+///
+/// # Safety
+///
+/// The function may be called with that argument here and now.
+pub(crate) unsafe fn call_original<R: Replacement>(argument: &R::Argument) {
+    let entry = R::entry().0.load(Relaxed);
+    if entry != 0 {
+        // SAFETY: `entry` is where a function of the kernel's text that takes an `R::Argument` goes
+        // on behind its patched entry; `argument` is one. The rest is the caller's word.
+        unsafe { bindings::redirect_call_original(argument.as_raw(), entry) };
     }
 }
 
@@ -76,7 +104,8 @@ pub(crate) fn original<R: Replacement>(argument: &R::Argument) {
 unsafe extern "C" fn replace<R: Replacement>(argument: *mut c_void) {
     in_flight(|| {
         // SAFETY: By this function's requirements.
-        R::call(unsafe { R::Argument::from_raw(argument) });
+        let argument = unsafe { R::Argument::from_raw(argument) };
+        R::call(argument, Original(argument));
     });
 }
 
@@ -91,8 +120,8 @@ pub(crate) trait RunEntry {
     fn enter(vcpu: &Vcpu);
 }
 
-/// The [`RunEntry::enter`] that the trampoline leads to, as an address.
-static RUN_ENTRY: Atomic<usize> = Atomic::new(0);
+/// The [`RunEntry::enter`] that the trampoline leads to.
+static RUN_ENTRY: SetOnce<fn(&Vcpu)> = SetOnce::new();
 
 /// # Safety
 ///
@@ -100,10 +129,10 @@ static RUN_ENTRY: Atomic<usize> = Atomic::new(0);
 #[no_mangle]
 unsafe extern "C" fn run_entry_handler(vcpu: *mut bindings::kvm_vcpu) {
     in_flight(|| {
-        let handler = RUN_ENTRY.load(Relaxed);
-        // SAFETY: The trampoline is only reached after `Redirects::run_entry` has set this to a
-        // `fn(&Vcpu)`. `vcpu` is valid for the call, which its file keeps alive.
-        unsafe { core::mem::transmute::<usize, fn(&Vcpu)>(handler)(Vcpu::from_raw(vcpu.cast())) };
+        if let Some(enter) = RUN_ENTRY.as_ref() {
+            // SAFETY: `vcpu` is valid for the call, which its file keeps alive.
+            enter(unsafe { Vcpu::from_raw(vcpu.cast()) });
+        }
     });
 }
 
@@ -125,7 +154,7 @@ impl Plan {
     pub(crate) fn replace<R: Replacement>(self) -> Result<Self> {
         let to = replace::<R> as unsafe extern "C" fn(*mut c_void) as usize;
         let (plan, original) = self.add(R::FUNCTION, to, None)?;
-        R::original().0.store(original, Relaxed);
+        R::entry().0.store(original, Relaxed);
         Ok(plan)
     }
 
@@ -135,7 +164,9 @@ impl Plan {
     pub(crate) fn run_entry<H: RunEntry>(self) -> Result<Self> {
         let to = (&raw const bindings::run_entry_trampoline) as usize;
         let (plan, original) = self.add(c"kvm_arch_vcpu_ioctl_run", to, Some(H::gate()))?;
-        RUN_ENTRY.store(H::enter as fn(&Vcpu) as usize, Relaxed);
+        if !RUN_ENTRY.populate(H::enter) {
+            return Err(EBUSY);
+        }
         // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
         unsafe { (&raw mut bindings::run_entry_original).write(original) };
         Ok(plan)
@@ -148,7 +179,7 @@ impl Plan {
         gate: Option<&'static AtomicI32>,
     ) -> Result<(Self, usize)> {
         let function = Symbol::require(name)?;
-        let Some(entry) = function.patched_entry() else {
+        let Some(entry) = function.patched_entry()? else {
             pr_err!(
                 "ftrace cannot patch the entry of {}: not supported\n",
                 Symbol::display(name)
@@ -201,10 +232,7 @@ impl Redirects {
 impl Drop for Redirects {
     fn drop(&mut self) {
         // SAFETY: Registered, by the type invariant.
-        let error = unsafe { bindings::redirects_unregister(self.0.get()) };
-        if error != 0 {
-            pr_err!("ftrace does not let go of KVM's functions: {}\n", error);
-        }
+        unsafe { bindings::redirects_unregister(self.0.get()) };
         // ftrace has waited for every task to pass a voluntary context switch, so whoever was sent
         // here has entered by now. Handlers may sleep: wait for them to leave.
         wait_in_flight();

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/dcache.h>
 #include <linux/debugfs.h>
 #include <linux/err.h>
+#include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 #include <linux/smp.h>
 #include <linux/srcu.h>
@@ -10,10 +15,21 @@
 #include <asm/barrier.h>
 #include <asm/cpufeature.h>
 #include <asm/insn.h>
+#include <asm/kvm_mmu.h>
 #include <asm/syscall.h>
 #include <asm/virt.h>
 
 #include "helpers.h"
+
+/* The kernel's own compiler holds what is redirected against how it is redirected. */
+#define ASSERT_PROTOTYPE(function, type) \
+	static_assert(__builtin_types_compatible_p(typeof(&(function)), type), \
+		      #function "() has another prototype than its redirect")
+
+ASSERT_PROTOTYPE(kvm_reset_vcpu, void (*)(struct kvm_vcpu *));
+ASSERT_PROTOTYPE(stage2_unmap_vm, void (*)(struct kvm *));
+ASSERT_PROTOTYPE(kvm_arch_destroy_vm, void (*)(struct kvm *));
+ASSERT_PROTOTYPE(kvm_arch_vcpu_ioctl_run, int (*)(struct kvm_vcpu *));
 
 /*
  * ftrace calls this at the patched entry of a redirected function, in the caller's context.
@@ -27,10 +43,12 @@ static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip
 				       struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
 	const struct redirect *redirect = container_of(ops, struct redirects, ops)->redirects;
+	const struct redirect *end = redirect + MAX_REDIRECTS;
 
-	/* There is one: registering named these very call sites. */
 	while (redirect->original != ip + AARCH64_INSN_SIZE)
-		redirect++;
+		/* A call site that nobody named: the function itself runs, as if it were not patched. */
+		if (unlikely(++redirect == end))
+			return;
 
 	if (redirect->gate) {
 		smp_mb();
@@ -40,9 +58,39 @@ static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip
 	ftrace_regs_set_instruction_pointer(fregs, redirect->to);
 }
 
-int redirects_register(struct redirects *redirects)
+/*
+ * ftrace takes the address of a call site of its own, and refuses any other. Once it has stopped for
+ * a bug of its own, it refuses all.
+ */
+static int redirects_name_sites(struct redirects *redirects)
 {
 	int i, err = 0;
+
+	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].original; i++)
+		err = ftrace_set_filter_ip(&redirects->ops,
+					   redirects->redirects[i].original - AARCH64_INSN_SIZE,
+					   0, 0);
+	return err;
+}
+
+/*
+ * ftrace has stopped, and left call sites patched: they go on calling this module's text with this
+ * module's ops. So whoever would free them stays here until ftrace takes them back, for ever if need
+ * be. Not counted as hung: it is known, and waits for nobody.
+ */
+static void redirects_hold(struct redirects *redirects, int err)
+{
+	pr_emerg("ftrace has stopped for a bug of its own (%d), and leaves calls of KVM's functions led here: this module stays, and this task does not return. Guests run on; reboot this host when you can\n",
+		 err);
+	while (err) {
+		schedule_timeout_idle(10 * HZ);
+		err = unregister_ftrace_function(&redirects->ops);
+	}
+}
+
+int redirects_register(struct redirects *redirects)
+{
+	int err;
 
 	redirects->ops.func = redirects_callback;
 	/*
@@ -52,13 +100,13 @@ int redirects_register(struct redirects *redirects)
 	 */
 	redirects->ops.flags = FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT;
 
-	/* ftrace takes the address of a call site of its own, and refuses any other. */
-	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].original; i++)
-		err = ftrace_set_filter_ip(&redirects->ops,
-					   redirects->redirects[i].original - AARCH64_INSN_SIZE,
-					   0, 0);
-	if (!err)
+	err = redirects_name_sites(redirects);
+	if (!err) {
 		err = register_ftrace_function(&redirects->ops);
+		/* It worked a moment ago, and stopped over these very sites, perhaps half way. */
+		if (err == -ENODEV)
+			redirects_hold(redirects, err);
+	}
 	if (err) {
 		ftrace_free_filter(&redirects->ops);
 		return err;
@@ -71,12 +119,16 @@ int redirects_register(struct redirects *redirects)
 	return 0;
 }
 
-int redirects_unregister(struct redirects *redirects)
+void redirects_unregister(struct redirects *redirects)
 {
 	int err = unregister_ftrace_function(&redirects->ops);
 
+	/* A bug that it met on the way ended it half way, and it says nothing of that. */
+	if (!err)
+		err = redirects_name_sites(redirects);
+	if (err)
+		redirects_hold(redirects, err);
 	ftrace_free_filter(&redirects->ops);
-	return err;
 }
 
 DEFINE_STATIC_SRCU(in_flight);
@@ -163,6 +215,21 @@ bool current_in_vcpu_init(void)
 	       (unsigned int)regs->regs[1] == KVM_ARM_VCPU_INIT;
 }
 
+struct kvm *vcpu_vm(struct kvm_vcpu *vcpu)
+{
+	return vcpu->kvm;
+}
+
+bool vcpu_has_run(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->pid);
+}
+
+bool vcpu_wants_to_run(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->wants_to_run);
+}
+
 bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu)
 {
 	unsigned long last = atomic_read(&vcpu->kvm->online_vcpus) - 1;
@@ -183,10 +250,49 @@ bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu)
 	return found;
 }
 
-const char *vm_debugfs_name(struct kvm *kvm)
+bool vm_copy_debugfs_name(struct kvm *kvm, char *name, size_t size)
 {
-	/* Set once when the VM is made, never renamed; an error pointer where debugfs refused. */
-	return IS_ERR_OR_NULL(kvm->debugfs_dentry) ? NULL : kvm->debugfs_dentry->d_name.name;
+	/* An error pointer where KVM could make none, as beside a dying VM of the same name. */
+	return !IS_ERR_OR_NULL(kvm->debugfs_dentry) &&
+	       strscpy(name, kvm->debugfs_dentry->d_name.name, size) > 0;
+}
+
+pid_t vm_pid(struct kvm *kvm)
+{
+	return kvm->userspace_pid;
+}
+
+/* Whether there is a VMA at every address of the slot. */
+static bool slot_is_mapped(const struct kvm_memory_slot *slot)
+{
+	unsigned long at = slot->userspace_addr, end = at + (slot->npages << PAGE_SHIFT);
+
+	while (at < end) {
+		const struct vm_area_struct *vma = find_vma_intersection(current->mm, at, end);
+
+		if (!vma || vma->vm_start > at)
+			return false;
+		at = vma->vm_end;
+	}
+	return true;
+}
+
+bool vm_unmap_reaches_all(struct kvm *kvm)
+{
+	const struct kvm_memory_slot *slot;
+	bool all = !kvm_vm_is_protected(kvm);
+	int idx, bucket;
+
+	if (!current->mm || current->mm != kvm->mm)
+		return false;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	mmap_read_lock(current->mm);
+	kvm_for_each_memslot(slot, bucket, kvm_memslots(kvm))
+		all = all && !(slot->flags & KVM_MEM_GUEST_MEMFD) && slot_is_mapped(slot);
+	mmap_read_unlock(current->mm);
+	srcu_read_unlock(&kvm->srcu, idx);
+	return all;
 }
 
 int vm_vcpus(struct kvm *kvm)
@@ -204,11 +310,11 @@ void current_process_name(char *name)
 	strscpy_pad(name, current->group_leader->comm, TASK_COMM_LEN);
 }
 
-void vm_table_init(struct vm_table *table)
-{
-	xa_init(&table->entries);
-	mutex_init(&table->changes);
-}
+/* What its nodes take is charged to whoever makes a VM known. */
+struct vm_table vm_table = {
+	.entries = XARRAY_INIT(vm_table.entries, XA_FLAGS_ACCOUNT),
+	.changes = __MUTEX_INITIALIZER(vm_table.changes),
+};
 
 void vm_table_lock(struct vm_table *table)
 {
@@ -220,9 +326,12 @@ void vm_table_unlock(struct vm_table *table)
 	mutex_unlock(&table->changes);
 }
 
-int vm_table_store(struct vm_table *table, unsigned long key, void *entry)
+/* Puts @entry there. Returns the one that was there before, and stays, or an error pointer. */
+void *vm_table_insert(struct vm_table *table, unsigned long key, void *entry)
 {
-	return xa_err(xa_store(&table->entries, key, entry, GFP_KERNEL));
+	void *there = xa_cmpxchg(&table->entries, key, NULL, entry, GFP_KERNEL);
+
+	return xa_is_err(there) ? ERR_PTR(xa_err(there)) : there;
 }
 
 /* The first entry behind *@key, which moves there; *@key 0 starts. */
@@ -274,4 +383,13 @@ struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir,
 bool dentry_is_error(const struct dentry *dentry)
 {
 	return IS_ERR(dentry);
+}
+
+/* Whether @dir has an entry of that name, without a word in the log. */
+bool dir_has(const char *name, struct dentry *dir)
+{
+	struct dentry *dentry = debugfs_lookup(name, dir);
+
+	dput(dentry);
+	return dentry;
 }

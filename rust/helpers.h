@@ -32,7 +32,8 @@ struct redirects {
 };
 
 int redirects_register(struct redirects *redirects);
-int redirects_unregister(struct redirects *redirects);
+/* Returns once no call site leads here any more. */
+void redirects_unregister(struct redirects *redirects);
 
 /* Calls of redirected functions that are in this module, however long they sleep there. */
 int in_flight_enter(void);
@@ -63,24 +64,40 @@ void full_barrier(void);
 
 bool kvm_initialised(unsigned long is_kvm_arm_initialised);
 bool current_in_vcpu_init(void);
+struct kvm *vcpu_vm(struct kvm_vcpu *vcpu);
+bool vcpu_has_run(struct kvm_vcpu *vcpu);
+bool vcpu_wants_to_run(struct kvm_vcpu *vcpu);
 bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu);
-const char *vm_debugfs_name(struct kvm *kvm);
+
+/* Only while the VM has a user: KVM frees the dentry before anything else of it. */
+bool vm_copy_debugfs_name(struct kvm *kvm, char *name, size_t size);
+pid_t vm_pid(struct kvm *kvm);
+/*
+ * Whether stage2_unmap_vm() gets at all RAM that may be mapped: it goes by the VMAs of the current
+ * task, which must be in an ioctl of the VM's, and leaves protected VMs alone.
+ */
+bool vm_unmap_reaches_all(struct kvm *kvm);
 int vm_vcpus(struct kvm *kvm);
 u64 vm_memory(struct kvm *kvm);
 
 enum { PROCESS_NAME_LEN = TASK_COMM_LEN };
 void current_process_name(char *name);
 
-/* Entries by VM. @changes is held by who changes the table or walks it; look-ups take no lock. */
+/*
+ * Entries by VM. Look-ups take no lock, and neither do insertions, which may wait for memory;
+ * @changes is held by whoever takes entries out, or walks them.
+ */
 struct vm_table {
 	struct xarray entries;
 	struct mutex changes;
 };
 
-void vm_table_init(struct vm_table *table);
+/* The one there is. */
+extern struct vm_table vm_table;
+
 void vm_table_lock(struct vm_table *table);
 void vm_table_unlock(struct vm_table *table);
-int vm_table_store(struct vm_table *table, unsigned long key, void *entry);
+void *vm_table_insert(struct vm_table *table, unsigned long key, void *entry);
 void *vm_table_next(struct vm_table *table, unsigned long *key);
 
 /*
@@ -96,5 +113,6 @@ struct view {
 struct dentry *view_create(const char *name, umode_t mode, struct dentry *dir,
 			   const struct view *view);
 bool dentry_is_error(const struct dentry *dentry);
+bool dir_has(const char *name, struct dentry *dir);
 
 #endif

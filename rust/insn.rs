@@ -9,6 +9,8 @@ pub(crate) const IC_IALLUIS: u32 = 0xd508_711f;
 pub(crate) const DSB_ISH: u32 = 0xd503_3b9f;
 /// `brk #0x800` (BUG_BRK_IMM in the kernel's asm/brk-imm.h).
 const BRK_BUG: u32 = 0xd421_0000;
+/// `brk #0x4` (KPROBES_BRK_IMM in the kernel's asm/brk-imm.h).
+pub(crate) const BRK_KPROBE: u32 = 0xd420_0080;
 const BTI_C: u32 = 0xd503_245f;
 /// `nop`.
 pub(crate) const NOP: u32 = 0xd503_201f;

@@ -3,12 +3,16 @@
 //! KVM's VMs and vCPUs, as far as the hooks need to look at them.
 
 use super::{bindings, symbol::Symbol};
-use core::ffi::{c_void, CStr};
+use core::ffi::c_void;
 use kernel::prelude::*;
 use kernel::types::Opaque;
 
 /// A type that the kernel hands to a redirected function by pointer.
-pub(crate) trait Argument {
+///
+/// # Safety
+///
+/// `as_raw` gives back the pointer that `from_raw` was given.
+pub(crate) unsafe trait Argument {
     /// # Safety
     ///
     /// `raw` points to what `Self` stands for, and stays valid for `'a`.
@@ -20,7 +24,8 @@ pub(crate) trait Argument {
 
 macro_rules! argument {
     ($type:ident) => {
-        impl Argument for $type {
+        // SAFETY: A transparent view of what the pointer points to.
+        unsafe impl Argument for $type {
             unsafe fn from_raw<'a>(raw: *mut c_void) -> &'a Self {
                 // SAFETY: By the caller; the type is a transparent, opaque view.
                 unsafe { &*raw.cast() }
@@ -37,7 +42,8 @@ macro_rules! argument {
 #[repr(transparent)]
 pub(crate) struct Vcpu(Opaque<bindings::kvm_vcpu>);
 
-/// A VM (`struct kvm`).
+/// A VM (`struct kvm`) that has a user: somebody holds a reference to it, so nothing of it has been
+/// taken down.
 #[repr(transparent)]
 pub(crate) struct Vm(Opaque<bindings::kvm>);
 
@@ -45,33 +51,41 @@ pub(crate) struct Vm(Opaque<bindings::kvm>);
 #[repr(transparent)]
 pub(crate) struct DyingVm(Opaque<bindings::kvm>);
 
+/// What `struct kvm` itself says of a VM's size: plain numbers in it, which are there until it is
+/// freed, and that is behind `kvm_arch_destroy_vm`. What it points to goes earlier (`kvm_destroy_vm`
+/// in `virt/kvm/kvm_main.c`), and cannot be reached from here.
+#[repr(transparent)]
+pub(crate) struct VmSize(Opaque<bindings::kvm>);
+
 argument!(Vcpu);
 argument!(Vm);
 argument!(DyingVm);
 
 // SAFETY: What can be done with a shared one, any task may do at any time.
 unsafe impl Sync for Vcpu {}
-// SAFETY: As above.
+// SAFETY: As for `Vcpu`.
 unsafe impl Sync for Vm {}
+// SAFETY: As for `Vcpu`.
+unsafe impl Sync for VmSize {}
 
 impl Vcpu {
     /// The VM it belongs to.
     pub(crate) fn vm(&self) -> &Vm {
-        // SAFETY: A vCPU's `kvm` is set when it is made, and the VM outlives it.
-        unsafe { Vm::from_raw((*self.0.get()).kvm.cast()) }
+        // SAFETY: A vCPU's `kvm` is set when it is made, and the vCPU holds a reference to it.
+        unsafe { Vm::from_raw(bindings::vcpu_vm(self.0.get()).cast()) }
     }
 
     /// Whether it was ever run, by KVM's own measure: the condition for cache maintenance at
     /// re-init. The vCPU's mutex must be held for an answer that lasts.
     pub(crate) fn has_run(&self) -> bool {
-        // SAFETY: `self` is alive; other tasks may write the pointer, hence one volatile read.
-        !unsafe { (&raw const (*self.0.get()).pid).read_volatile() }.is_null()
+        // SAFETY: `self` is alive.
+        unsafe { bindings::vcpu_has_run(self.0.get()) }
     }
 
     /// Whether it is in a KVM_RUN that may enter the guest.
     pub(crate) fn wants_to_run(&self) -> bool {
-        // SAFETY: `self` is alive; KVM writes 0 or 1, possibly meanwhile: one volatile read.
-        unsafe { (&raw const (*self.0.get()).wants_to_run).read_volatile() }
+        // SAFETY: `self` is alive.
+        unsafe { bindings::vcpu_wants_to_run(self.0.get()) }
     }
 
     /// Whether another vCPU of its VM is in such a KVM_RUN.
@@ -83,28 +97,47 @@ impl Vcpu {
 
 impl Vm {
     /// The name of the VM's directory in KVM's debugfs, `<pid>-<fd>`; `None` where it has none.
-    pub(crate) fn debugfs_name(&self) -> Option<&CStr> {
-        // SAFETY: The VM is alive.
-        let name = unsafe { bindings::vm_debugfs_name(self.0.get()) };
-        // SAFETY: The name of a dentry, which lives as long as the VM and is never renamed.
-        (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
+    pub(crate) fn debugfs_name<const SIZE: usize>(&self) -> Option<[u8; SIZE]> {
+        let mut name = [0; SIZE];
+        // SAFETY: The VM has a user, so its directory is there. `name` has room for `SIZE` bytes.
+        let named =
+            unsafe { bindings::vm_copy_debugfs_name(self.0.get(), name.as_mut_ptr(), SIZE) };
+        named.then_some(name)
     }
 
     /// The id of the thread that made the VM, as seen from the initial namespace.
     pub(crate) fn pid(&self) -> i32 {
-        // SAFETY: The VM is alive, and this never changes.
-        unsafe { (*self.0.get()).userspace_pid }
+        // SAFETY: The VM is alive.
+        unsafe { bindings::vm_pid(self.0.get()) }
     }
 
-    /// How many vCPUs it has now.
+    /// How large it is, to be read later.
+    pub(crate) fn size(&self) -> &VmSize {
+        // SAFETY: A view of the same structure, which is alive.
+        unsafe { &*self.0.get().cast() }
+    }
+
+    /// Whether `stage2_unmap_vm`, called by the current task, gets at all RAM that may be mapped: no
+    /// memory of guest_memfd, which it finds only while the VMM maps it, too; no hole in what the
+    /// VMM maps; and not a protected VM, which it leaves alone.
+    ///
+    /// It looks at the task's own mappings: `false` to tasks that are none of the VM's process.
+    pub(crate) fn unmap_reaches_all(&self) -> bool {
+        // SAFETY: The VM has a user. Callers may sleep.
+        unsafe { bindings::vm_unmap_reaches_all(self.0.get()) }
+    }
+}
+
+impl VmSize {
+    /// How many vCPUs the VM has now.
     pub(crate) fn vcpus(&self) -> i32 {
-        // SAFETY: The VM is alive.
+        // SAFETY: The structure is there.
         unsafe { bindings::vm_vcpus(self.0.get()) }
     }
 
     /// The size of all its memory slots now, in bytes.
     pub(crate) fn memory(&self) -> u64 {
-        // SAFETY: The VM is alive.
+        // SAFETY: As in `vcpus`.
         unsafe { bindings::vm_memory(self.0.get()) }
     }
 }

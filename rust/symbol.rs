@@ -11,8 +11,6 @@ use kernel::{error::to_result, prelude::*};
 pub(crate) struct Symbol {
     address: usize,
     size: usize,
-    /// Its first instruction, which somebody else's probe may hide.
-    first: u32,
 }
 
 impl Symbol {
@@ -26,24 +24,14 @@ impl Symbol {
         let probe = unsafe { core::mem::zeroed::<bindings::kprobe>() };
         let mut probe = KBox::new(probe, GFP_KERNEL)?;
         probe.symbol_name = name.as_char_ptr();
-        probe.flags = bindings::KPROBE_FLAG_DISABLED;
 
-        // SAFETY: `probe` stays in its box until it is unregistered below.
-        to_result(unsafe { bindings::register_kprobe(&mut *probe) })?;
-        let (address, opcode) = (probe.addr as usize, probe.opcode);
-        // SAFETY: Registered above.
-        unsafe { bindings::unregister_kprobe(&mut *probe) };
-
+        let (address, _) = look(&mut probe)?;
         // On some configurations a probe by name lands behind the entry's landing pad: ask which
         // function the address is in.
-        let mut symbol = Self::containing(address).ok_or(ENOENT)?;
-        if symbol.address == address {
-            symbol.first = opcode;
-        }
-        Ok(symbol)
+        Self::containing(address).ok_or(ENOENT)
     }
 
-    /// The same, logging the refusal.
+    /// Finds the function `name`, or logs the refusal.
     pub(crate) fn require(name: &'static CStr) -> Result<Self> {
         Self::find(name).inspect_err(|_| {
             pr_err!(
@@ -63,13 +51,7 @@ impl Symbol {
         let mut text = [0u8; bindings::SYMBOL_TEXT_LEN as usize];
         let (_, offset, size) = describe(address, &mut text)?;
         let address = address.checked_sub(offset)?;
-        // SAFETY: The start of a function of the kernel's text.
-        let first = unsafe { Self::word(address) };
-        Some(Self {
-            address,
-            size,
-            first,
-        })
+        Some(Self { address, size })
     }
 
     /// Whether the function that contains `address` is called `name`, or is a clone of it that the
@@ -85,36 +67,130 @@ impl Symbol {
         }
     }
 
-    /// One instruction of the kernel, as it is now.
-    ///
-    /// # Safety
-    ///
-    /// `address` must lie in the kernel's text.
-    pub(crate) unsafe fn word(address: usize) -> u32 {
-        // SAFETY: By the caller; patching replaces whole aligned words.
-        unsafe { (address as *const u32).read_volatile() }
-    }
-
     pub(crate) fn address(&self) -> usize {
         self.address
     }
 
-    /// The function's instructions as they are now, alternatives and static branches patched in.
+    /// The function's instructions as they are now, alternatives and static branches patched in, and
+    /// what is under others' kprobes.
     pub(crate) fn code(&self) -> Result<KVec<u32>> {
         let mut code = KVec::with_capacity(self.size / insn::SIZE, GFP_KERNEL)?;
         for offset in (0..self.size).step_by(insn::SIZE) {
             // SAFETY: kallsyms says that the function is that long.
-            code.push(unsafe { Self::word(self.address + offset) }, GFP_KERNEL)?;
+            code.push(unsafe { instruction(self.address + offset) }?, GFP_KERNEL)?;
         }
         Ok(code)
     }
 
     /// How many bytes of its entry belong to ftrace; see [`insn::patched_entry`].
-    pub(crate) fn patched_entry(&self) -> Option<usize> {
+    pub(crate) fn patched_entry(&self) -> Result<Option<usize>> {
         // SAFETY: The entry of a function, which is followed by what it does.
-        let word = |at| unsafe { Self::word(self.address + at * insn::SIZE) };
-        insn::patched_entry(&[self.first, word(1), word(2)])
+        let word = |at| unsafe { instruction(self.address + at * insn::SIZE) };
+        Ok(insn::patched_entry(&[word(0)?, word(1)?, word(2)?]))
     }
+
+    /// The `ic ialluis` that `code`, this function's, has at an index, if it has one there.
+    pub(crate) fn icache_invalidation(
+        &self,
+        code: &[u32],
+        at: usize,
+    ) -> Option<IcacheInvalidation> {
+        let address = self.address + at * insn::SIZE;
+        // `code` may be any, what is in the kernel's text is not.
+        let found = at < self.size / insn::SIZE
+            && code.get(at) == Some(&insn::IC_IALLUIS)
+            // SAFETY: Within the function.
+            && unsafe { instruction(address) }.is_ok_and(|word| word == insn::IC_IALLUIS);
+        // INVARIANT: Looked at above.
+        found.then_some(IcacheInvalidation {
+            address,
+            completed: code.get(at + 1) == Some(&insn::DSB_ISH),
+        })
+    }
+}
+
+/// An `ic ialluis` in the kernel's text.
+///
+/// # Invariants
+///
+/// It is at `address`; where it is `completed`, a `dsb ish` follows.
+#[derive(Clone, Copy)]
+pub(crate) struct IcacheInvalidation {
+    address: usize,
+    completed: bool,
+}
+
+impl IcacheInvalidation {
+    pub(super) fn address(self) -> usize {
+        self.address
+    }
+
+    /// Its length, with the `dsb ish` that completes it.
+    pub(super) fn bytes(self) -> usize {
+        if self.completed {
+            2 * insn::SIZE
+        } else {
+            insn::SIZE
+        }
+    }
+
+    /// Whether a probe is on it in the kernel's text now: kprobes can be disarmed for the whole host
+    /// at any time, and then the probe is not there.
+    pub(crate) fn is_probed(self) -> bool {
+        // SAFETY: By the type invariant in the kernel's text.
+        unsafe { word(self.address) != insn::IC_IALLUIS }
+    }
+}
+
+/// One word of the kernel's text, as it is now.
+///
+/// # Safety
+///
+/// `address` must lie in the kernel's text.
+unsafe fn word(address: usize) -> u32 {
+    // SAFETY: By the caller; patching replaces whole aligned words.
+    unsafe { (address as *const u32).read_volatile() }
+}
+
+/// The instruction at `address`: where somebody's kprobe is on it, the one under the probe. Refusals
+/// are logged.
+///
+/// # Safety
+///
+/// `address` must lie in the kernel's text.
+unsafe fn instruction(address: usize) -> Result<u32> {
+    // SAFETY: By the caller.
+    let word = unsafe { word(address) };
+    if word != insn::BRK_KPROBE {
+        return Ok(word);
+    }
+    // SAFETY: All zeroes is a `struct kprobe` before registration.
+    let probe = unsafe { core::mem::zeroed::<bindings::kprobe>() };
+    let mut probe = KBox::new(probe, GFP_KERNEL)?;
+    probe.addr = core::ptr::with_exposed_provenance_mut(address);
+    match look(&mut probe) {
+        Ok((_, opcode)) => Ok(opcode),
+        Err(error) => {
+            pr_err!(
+                "a kprobe at {:#x} hides an instruction of KVM's ({:?}): remove it, then load this module\n",
+                address,
+                error
+            );
+            Err(EBUSY)
+        }
+    }
+}
+
+/// Registers `probe`, disabled, for a moment: no code is touched. Returns the address that kprobes
+/// found for it, and the instruction there, whoever else's probe is on it.
+fn look(probe: &mut KBox<bindings::kprobe>) -> Result<(usize, u32)> {
+    probe.flags = bindings::KPROBE_FLAG_DISABLED;
+    // SAFETY: `probe` stays in its box until it is unregistered below.
+    to_result(unsafe { bindings::register_kprobe(&mut **probe) })?;
+    let found = (probe.addr as usize, probe.opcode);
+    // SAFETY: Registered above.
+    unsafe { bindings::unregister_kprobe(&mut **probe) };
+    Ok(found)
 }
 
 /// Takes `name+0xoffset/0xsize` apart.

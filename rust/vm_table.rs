@@ -3,54 +3,89 @@
 //! A value for each VM.
 
 use super::{
+    atomic::AtomicU64,
     bindings,
     kvm::{Argument, DyingVm, Vm},
 };
 use core::{marker::PhantomData, pin::Pin};
-use kernel::{error::to_result, prelude::*, types::Opaque};
+use kernel::prelude::*;
 
 /// Values of type `T`, found by VM without a lock.
 ///
 /// # Invariants
 ///
-/// Each entry is a `KBox<T>` turned raw, under the address of a VM that is alive, or is being
-/// destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive.
+/// - `raw` is used by this table alone.
+/// - Each entry is a `KBox<T>` turned raw, under the address of a VM that has a user, or is being
+///   destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive, until
+///   [`VmTable::close`].
 pub(crate) struct VmTable<T> {
-    raw: Opaque<bindings::vm_table>,
+    raw: *mut bindings::vm_table,
+    /// 1 while values may be put in.
+    open: AtomicU64,
     _values: PhantomData<T>,
 }
 
-// SAFETY: Look-ups are protected by RCU inside the xarray, changes by the mutex; the values are
+// SAFETY: Look-ups are protected by RCU inside the xarray, removals by the mutex; the values are
 // shared between threads and freed by any of them.
 unsafe impl<T: Send + Sync> Sync for VmTable<T> {}
 
 impl<T: Send + Sync> VmTable<T> {
-    /// An empty table, of no use until [`VmTable::open`].
-    pub(crate) const fn new() -> Self {
+    /// An empty table, which takes nothing in before [`VmTable::open`].
+    ///
+    /// # Safety
+    ///
+    /// There is one, for they would be the same.
+    pub(crate) const unsafe fn new() -> Self {
+        // INVARIANT: By the caller.
         Self {
-            raw: Opaque::zeroed(),
+            raw: &raw mut bindings::vm_table,
+            open: AtomicU64::new(0),
             _values: PhantomData,
         }
     }
 
-    /// Makes the table usable until the returned value is dropped, which frees all entries. Only
-    /// one may exist at a time, and no use of the table may begin before it or last beyond it.
-    pub(crate) fn open(&'static self) -> OpenTable<T> {
-        // SAFETY: Static memory, not used by anyone yet.
-        unsafe { bindings::vm_table_init(self.raw.get()) };
-        OpenTable(self)
+    /// Lets values be put in from now on.
+    ///
+    /// # Safety
+    ///
+    /// Until [`VmTable::close`], every VM whose destruction begins after this is given to
+    /// [`VmTable::remove`] before its memory is freed.
+    pub(crate) unsafe fn open(&self) {
+        self.open.store(1);
+    }
+
+    /// Frees all entries.
+    ///
+    /// # Safety
+    ///
+    /// No reference that this table gave out is used any more, and it is used by nobody from now on.
+    pub(crate) unsafe fn close(&self) {
+        self.open.store(0);
+        let mut at = 0;
+        loop {
+            // SAFETY: By the caller nothing else is done with the table.
+            let entry = unsafe { bindings::vm_table_next(self.raw, &mut at) };
+            if entry.is_null() {
+                break;
+            }
+            // SAFETY: Entries are boxes turned raw, each freed once, as it is taken out first.
+            unsafe {
+                bindings::xa_erase(&raw mut (*self.raw).entries, at);
+                drop(KBox::<T>::from_raw(entry.cast()));
+            }
+        }
     }
 
     /// The entry of `vm`.
     pub(crate) fn get<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
-        // SAFETY: The table is initialised; `xa_load` takes the RCU read lock by itself.
-        let entry = unsafe { bindings::xa_load(&raw mut (*self.raw.get()).entries, key(vm)) };
+        // SAFETY: The table is there for good; `xa_load` takes the RCU read lock by itself.
+        let entry = unsafe { bindings::xa_load(&raw mut (*self.raw).entries, key(vm)) };
         // SAFETY: By the type invariant the entry lives as long as `vm` does.
         unsafe { entry.cast::<T>().as_ref() }
     }
 
     /// The entry of `vm`, made by `make` if there is none yet. `None` where there is no memory for
-    /// it.
+    /// it, or the table is not open. Holds no lock while it waits for memory.
     pub(crate) fn get_or_insert<'a>(
         &'a self,
         vm: &'a Vm,
@@ -59,44 +94,41 @@ impl<T: Send + Sync> VmTable<T> {
         if let Some(entry) = self.get(vm) {
             return Some(entry);
         }
-        let _changes = self.lock();
-        if let Some(entry) = self.get(vm) {
-            return Some(entry);
+        if self.open.load() == 0 {
+            return None;
         }
         // SAFETY: The value is not moved out of its box again.
-        let entry = KBox::into_raw(unsafe { Pin::into_inner_unchecked(make().ok()?) });
-        // INVARIANT: `vm` is alive, for the caller has a reference to it.
-        // SAFETY: The mutex is held; the entry is aligned, as an xarray wants its pointers.
-        let error = unsafe { bindings::vm_table_store(self.raw.get(), key(vm), entry.cast()) };
-        match to_result(error) {
+        let mine = KBox::into_raw(unsafe { Pin::into_inner_unchecked(make().ok()?) });
+        // INVARIANT: `vm` has a user, and its destruction, to come, removes the entry.
+        // SAFETY: The entry is aligned, as an xarray wants its pointers.
+        let there = unsafe { bindings::vm_table_insert(self.raw, key(vm), mine.cast()) };
+        if there.is_null() {
             // SAFETY: By the type invariant the entry lives as long as `vm` does.
-            Ok(()) => Some(unsafe { &*entry }),
-            Err(_) => {
-                // SAFETY: Made above, and not in the table.
-                drop(unsafe { KBox::from_raw(entry) });
-                None
-            }
+            return Some(unsafe { &*mine });
         }
+        // Another vCPU of the VM was faster, or there is no memory for the table to grow.
+        // SAFETY: Made above, and not in the table.
+        drop(unsafe { KBox::from_raw(mine) });
+        self.get(vm)
     }
 
     /// Takes out the entry of a VM that is being destroyed.
     pub(crate) fn remove(&self, vm: &DyingVm) -> Option<Pin<KBox<T>>> {
         let _changes = self.lock();
-        // SAFETY: The table is initialised.
-        let entry = unsafe { bindings::xa_erase(&raw mut (*self.raw.get()).entries, key(vm)) };
-        // SAFETY: Entries are boxes turned raw. It is out of the table, and nobody has a `&Vm` to a
-        // dying VM by which to have found it before.
+        // SAFETY: The table is there for good.
+        let entry = unsafe { bindings::xa_erase(&raw mut (*self.raw).entries, key(vm)) };
+        // SAFETY: Entries are boxes turned raw. It is out of the table; nobody has a `&Vm` to a dying
+        // VM by which to have found it before, and who walks the table has the mutex.
         (!entry.is_null()).then(|| unsafe { Pin::new_unchecked(KBox::from_raw(entry.cast())) })
     }
 
-    /// Calls `visit` with every entry. No VM's entry comes or goes meanwhile, so `visit` must be
-    /// short.
+    /// Calls `visit` with every entry. No VM's entry goes meanwhile, so `visit` must be short.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
         let _changes = self.lock();
         let mut at = 0;
         loop {
-            // SAFETY: The table is initialised and the mutex held.
-            let entry = unsafe { bindings::vm_table_next(self.raw.get(), &mut at) };
+            // SAFETY: The table is there for good, and the mutex held.
+            let entry = unsafe { bindings::vm_table_next(self.raw, &mut at) };
             // SAFETY: In the table, and not taken out while the mutex is held.
             match unsafe { entry.cast::<T>().as_ref() } {
                 Some(entry) => visit(entry),
@@ -106,8 +138,8 @@ impl<T: Send + Sync> VmTable<T> {
     }
 
     fn lock(&self) -> Changes<'_, T> {
-        // SAFETY: The table is initialised; callers may sleep.
-        unsafe { bindings::vm_table_lock(self.raw.get()) };
+        // SAFETY: The table is there for good; callers may sleep.
+        unsafe { bindings::vm_table_lock(self.raw) };
         Changes(self)
     }
 }
@@ -121,29 +153,7 @@ struct Changes<'a, T>(&'a VmTable<T>);
 
 impl<T> Drop for Changes<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: Locked by who made this value.
-        unsafe { bindings::vm_table_unlock(self.0.raw.get()) };
-    }
-}
-
-/// A table in use.
-pub(crate) struct OpenTable<T: 'static>(&'static VmTable<T>);
-
-impl<T> Drop for OpenTable<T> {
-    fn drop(&mut self) {
-        let mut at = 0;
-        loop {
-            // SAFETY: The table is initialised, and by `open` nobody uses it any more.
-            let entry = unsafe { bindings::vm_table_next(self.0.raw.get(), &mut at) };
-            if entry.is_null() {
-                break;
-            }
-            // SAFETY: As above; entries are boxes turned raw, each freed once, as it is taken out
-            // first.
-            unsafe {
-                bindings::xa_erase(&raw mut (*self.0.raw.get()).entries, at);
-                drop(KBox::<T>::from_raw(entry.cast()));
-            }
-        }
+        // SAFETY: Locked when this value was made.
+        unsafe { bindings::vm_table_unlock(self.0.raw) };
     }
 }

@@ -11,7 +11,9 @@ use crate::{
     },
     vm::{self, Record, Tally},
 };
-use kernel::{prelude::*, seq_file::SeqFile, seq_print, sync::SetOnce};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT, prelude::*, seq_file::SeqFile, seq_print, sync::SetOnce,
+};
 
 /// `policy`: reads as all names, the one in force in brackets; a name written switches.
 struct PolicyFile;
@@ -122,8 +124,8 @@ impl File for Info {
     type Subject = Record;
 
     fn show(record: &Record, m: &SeqFile) {
-        let vm = record.vm();
-        seq_print!(m, "pid {}\ncomm ", vm.pid());
+        let size = record.size();
+        seq_print!(m, "pid {}\ncomm ", record.pid);
         for &byte in record.process.iter().take_while(|&&byte| byte != 0) {
             // A process chooses its name freely, and shall not write lines here.
             let shown = byte.is_ascii_graphic() || byte == b' ';
@@ -134,7 +136,12 @@ impl File for Info {
         } else {
             "none"
         };
-        seq_print!(m, "\nvcpus {}\nmemory_bytes {}\n", vm.vcpus(), vm.memory());
+        seq_print!(
+            m,
+            "\nvcpus {}\nmemory_bytes {}\n",
+            size.vcpus(),
+            size.memory()
+        );
         seq_print!(m, "owed {}\n", owed);
     }
 }
@@ -175,8 +182,10 @@ impl Files {
         if !root.exists() {
             pr_warn!("no debugfs: nothing will be shown, and the policy stays as it is\n");
         }
-        let vms = Dir::new(c"vms", Some(root.as_parent()));
-        VMS.populate(vms.as_parent());
+        // SAFETY: Not used beyond this function, which `root` outlives.
+        let vms = Dir::new(c"vms", Some(unsafe { root.as_parent() }));
+        // SAFETY: Used by VMs' re-inits only, and in the module's drop order hooks go before files.
+        VMS.populate(unsafe { vms.as_parent() });
         root.add_static(c"policy", 0o644, &POLICY);
         root.add_static(c"host", 0o444, &HOST);
         root.add_static(c"stats", 0o444, &STATS);
@@ -189,7 +198,12 @@ impl Files {
     }
 }
 
-/// The directory of one VM, `vms/<pid>-<fd>`.
+/// Whether a VM's directory of that name is there.
+pub(crate) fn has_vm(name: &CStr) -> bool {
+    VMS.as_ref().is_some_and(|vms| vms.has(name))
+}
+
+/// The directory of one VM in `vms`.
 pub(crate) struct VmFiles {
     _dir: Dir,
     /// Behind the directory, for they must outlive the files in it.
@@ -197,12 +211,13 @@ pub(crate) struct VmFiles {
 }
 
 impl VmFiles {
-    /// Makes it. `None` where something is missing for it, or an older VM still has the name.
+    /// Makes it. `None` where something is missing for it.
     ///
     /// # Safety
     ///
     /// `record` must outlive the returned value.
-    pub(crate) unsafe fn new(record: &Record) -> Option<Self> {
+    pub(crate) unsafe fn new(record: &Record, name: &CStr) -> Option<Self> {
+        let vms = *VMS.as_ref()?;
         // SAFETY: By the caller.
         let views = unsafe {
             [
@@ -211,8 +226,9 @@ impl VmFiles {
                 View::new::<Info>(record),
             ]
         };
-        let views = KBox::new(views, GFP_KERNEL).ok()?;
-        let dir = Dir::new(record.vm().debugfs_name()?, Some(*VMS.as_ref()?));
+        // Charged to the VM's owner, as the record.
+        let views = KBox::new(views, GFP_KERNEL_ACCOUNT).ok()?;
+        let dir = Dir::new(name, Some(vms));
         if !dir.exists() {
             return None;
         }

@@ -17,7 +17,7 @@ use crate::{
     reinit,
     rust::{
         atomic::AtomicI32,
-        ftrace::{self, Original, Plan, Redirects, Replacement, RunEntry},
+        ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
     },
@@ -54,18 +54,19 @@ pub(crate) fn path() -> Option<&'static ResetPath> {
 /// `kvm_reset_vcpu`: the one call of a function's that every KVM_ARM_VCPU_INIT makes.
 struct ResetVcpu;
 
-impl Replacement for ResetVcpu {
+// SAFETY: `void kvm_reset_vcpu(struct kvm_vcpu *)`.
+unsafe impl Replacement for ResetVcpu {
     type Argument = Vcpu;
     const FUNCTION: &'static CStr = c"kvm_reset_vcpu";
 
-    fn original() -> &'static Original {
-        static ORIGINAL: Original = Original::new();
-        &ORIGINAL
+    fn entry() -> &'static Entry<Self> {
+        static ENTRY: Entry<ResetVcpu> = Entry::new();
+        &ENTRY
     }
 
-    fn call(vcpu: &Vcpu) {
+    fn call(vcpu: &Vcpu, original: Original<'_, Self>) {
         let begun = Stopwatch::start();
-        ftrace::original::<Self>(vcpu);
+        original.call();
         // PSCI resets come here too, from KVM_RUN and from ioctls on registers.
         if kvm::current_in_vcpu_init() {
             reinit::vcpu_init(vcpu, begun);
@@ -76,17 +77,18 @@ impl Replacement for ResetVcpu {
 /// `stage2_unmap_vm`, which only KVM_ARM_VCPU_INIT calls.
 pub(crate) struct UnmapVm;
 
-impl Replacement for UnmapVm {
+// SAFETY: `void stage2_unmap_vm(struct kvm *)`.
+unsafe impl Replacement for UnmapVm {
     type Argument = Vm;
     const FUNCTION: &'static CStr = c"stage2_unmap_vm";
 
-    fn original() -> &'static Original {
-        static ORIGINAL: Original = Original::new();
-        &ORIGINAL
+    fn entry() -> &'static Entry<Self> {
+        static ENTRY: Entry<UnmapVm> = Entry::new();
+        &ENTRY
     }
 
-    fn call(vm: &Vm) {
-        reinit::own_unmap(vm);
+    fn call(vm: &Vm, original: Original<'_, Self>) {
+        reinit::own_unmap(vm, original);
     }
 }
 
@@ -95,9 +97,10 @@ struct OwnIcache;
 
 impl Probe for OwnIcache {
     fn hit() -> Step {
-        match path().and_then(|path| path.icache.as_ref()) {
-            Some(icache) if reinit::elides_own_icache() => Step::Over(icache.bytes),
-            _ => Step::Execute,
+        if reinit::elides_own_icache() {
+            Step::Over
+        } else {
+            Step::Execute
         }
     }
 
@@ -128,18 +131,19 @@ impl RunEntry for Run {
 /// `kvm_arch_destroy_vm`.
 struct DestroyVm;
 
-impl Replacement for DestroyVm {
+// SAFETY: `void kvm_arch_destroy_vm(struct kvm *)`.
+unsafe impl Replacement for DestroyVm {
     type Argument = DyingVm;
     const FUNCTION: &'static CStr = c"kvm_arch_destroy_vm";
 
-    fn original() -> &'static Original {
-        static ORIGINAL: Original = Original::new();
-        &ORIGINAL
+    fn entry() -> &'static Entry<Self> {
+        static ENTRY: Entry<DestroyVm> = Entry::new();
+        &ENTRY
     }
 
-    fn call(vm: &DyingVm) {
+    fn call(vm: &DyingVm, original: Original<'_, Self>) {
         Record::forget(vm);
-        ftrace::original::<Self>(vm);
+        original.call();
     }
 }
 
@@ -150,16 +154,16 @@ pub(crate) struct Hooks {
     /// Before the redirects: without them nothing would keep a task's old decision from it.
     _icache: Option<InstructionProbe<OwnIcache>>,
     _redirects: Redirects,
+    /// Behind the redirects: without them nobody has a record in hand.
     _records: Records,
 }
 
 impl Hooks {
     /// Puts the hooks in, and then `policy` in force. Refusals are logged.
     pub(crate) fn new(path: ResetPath, policy: Policy) -> Result<Self> {
-        let icache = path.icache.as_ref().map(|icache| icache.address);
+        let icache = path.icache;
         PATH.populate(path);
 
-        let _records = Records::new();
         let _icache = icache
             .map(InstructionProbe::new)
             .transpose()
@@ -176,7 +180,9 @@ impl Hooks {
             .replace::<DestroyVm>()?;
         let _redirects = Redirects::new(plan)?;
 
-        // Only with all hooks in place may a re-init put anything off, or leave anything out.
+        // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init
+        // put anything off, or leave anything out.
+        let _records = Records::new(&_redirects);
         set_policy(policy);
         Ok(Self {
             _debts: Debts,

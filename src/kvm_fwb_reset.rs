@@ -19,6 +19,7 @@ mod reinit;
 mod rust;
 mod trace;
 mod vm;
+mod vm_name;
 
 use policy::Policy;
 
@@ -70,5 +71,7 @@ fn value(parameter: impl core::borrow::Borrow<u32>) -> u32 {
     CONFIG_DEBUG_FS
 )))]
 compile_error!("the kernel needs CONFIG_KVM, KPROBES, DYNAMIC_FTRACE_WITH_ARGS and DEBUG_FS");
+#[cfg(CONFIG_KVM_GENERIC_PRE_FAULT_MEMORY)]
+compile_error!("KVM_PRE_FAULT_MEMORY maps guest memory without a KVM_RUN, behind an unmap that re-inits share: such kernels are not supported yet");
 #[cfg(any(CONFIG_CFI, CONFIG_CFI_CLANG))]
 compile_error!("kernels with CONFIG_CFI check indirect calls in a way that redirects do not pass");

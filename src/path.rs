@@ -5,7 +5,10 @@
 
 use crate::{
     policy::{Host, Maintenance},
-    rust::{self, cpu, insn, kvm, symbol::Symbol},
+    rust::{
+        self, cpu, insn, kvm,
+        symbol::{IcacheInvalidation, Symbol},
+    },
 };
 use kernel::prelude::*;
 
@@ -13,14 +16,7 @@ use kernel::prelude::*;
 pub(crate) struct ResetPath {
     pub(crate) host: Host,
     /// The invalidation in it, if there is one, whether or not these CPUs ever get there.
-    pub(crate) icache: Option<Icache>,
-}
-
-/// The `ic ialluis` of the path.
-pub(crate) struct Icache {
-    pub(crate) address: usize,
-    /// Its length, with the `dsb ish` that completes it.
-    pub(crate) bytes: usize,
+    pub(crate) icache: Option<IcacheInvalidation>,
 }
 
 impl ResetPath {
@@ -84,10 +80,7 @@ impl ResetPath {
     /// Whether the probe on the invalidation, if one is needed, is in the kernel's text now:
     /// kprobes can be disarmed globally at any time, and then nothing tells.
     pub(crate) fn is_armed(&self) -> bool {
-        self.icache.as_ref().is_none_or(|icache| {
-            // SAFETY: An instruction of `kvm_arch_vcpu_ioctl`.
-            unsafe { Symbol::word(icache.address) != insn::IC_IALLUIS }
-        })
+        self.icache.is_none_or(IcacheInvalidation::is_probed)
     }
 }
 
@@ -98,7 +91,7 @@ struct Found {
     unmap_reached: bool,
     icaches: usize,
     icache_reached: bool,
-    icache: Option<Icache>,
+    icache: Option<IcacheInvalidation>,
 }
 
 impl Found {
@@ -114,11 +107,7 @@ impl Found {
         for (at, &word) in code.iter().enumerate() {
             if word == insn::IC_IALLUIS {
                 self.icaches += 1;
-                let complete = code.get(at + 1) == Some(&insn::DSB_ISH);
-                self.icache = Some(Icache {
-                    address: function.address() + at * insn::SIZE,
-                    bytes: if complete { 2 } else { 1 } * insn::SIZE,
-                });
+                self.icache = function.icache_invalidation(code, at);
             }
             self.unmaps += usize::from(is_unmap(at));
         }

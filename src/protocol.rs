@@ -45,39 +45,73 @@ impl Gate {
     }
 }
 
+/// How many bits of a VM's word tell how many re-inits are unpaid. The rest, but for the debt's, tell
+/// how many there were: 48, which 25 million re-inits in each second, more than a host can make,
+/// wrap once in 130 days. Only who holds a word for so long, within one ioctl, could be mistaken.
+const UNPAID_BITS: u32 = 15;
+
 /// Both generations and the debt in one word, so that they change as one.
+///
+/// What is kept of `paid` is by how much it is behind `owed`, up to the largest number that
+/// `BITS` hold: that one means so many or more.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct State {
-    owed: u32,
-    paid: u32,
+struct State<const BITS: u32> {
+    owed: u64,
+    unpaid: u64,
     debt: bool,
 }
 
-impl State {
-    /// Generations have 31 bits and wrap. They are only compared for equality, and a VM would have
-    /// to see 2^31 re-inits between two KVM_RUNs to be mistaken.
-    const MASK: u32 = u32::MAX >> 1;
+impl<const BITS: u32> State<BITS> {
+    const MOST_UNPAID: u64 = (1 << BITS) - 1;
+    const OWED: u64 = u64::MAX >> (BITS + 1);
 
     fn unpack(word: u64) -> Self {
-        let generation = |shift: u32| (word >> shift) as u32 & Self::MASK;
         Self {
-            owed: generation(32),
-            paid: generation(1),
+            owed: word >> (BITS + 1),
+            unpaid: (word >> 1) & Self::MOST_UNPAID,
             debt: word & 1 != 0,
         }
     }
 
     fn pack(self) -> u64 {
-        (u64::from(self.owed) << 32) | (u64::from(self.paid) << 1) | u64::from(self.debt)
+        (self.owed << (BITS + 1)) | (self.unpaid << 1) | u64::from(self.debt)
     }
 
     fn in_reset(self) -> bool {
-        self.owed != self.paid
+        self.unpaid != 0
+    }
+
+    /// One more re-init, which nobody has paid for.
+    fn reinit(self, debt: bool) -> Self {
+        Self {
+            owed: self.owed.wrapping_add(1) & Self::OWED,
+            unpaid: (self.unpaid + 1).min(Self::MOST_UNPAID),
+            debt: self.debt || debt,
+        }
+    }
+
+    /// All re-inits up to the generation `owed` are paid for.
+    fn pay(self, owed: u64) -> Self {
+        // Another re-init may have come since, or another runner gone farther: keep what is nearer
+        // to `owed`. Whether a debt is only the newcomer's cannot be told, so it stays.
+        let since = self.owed.wrapping_sub(owed) & Self::OWED;
+        let unpaid = self.unpaid.min(since);
+        Self {
+            owed: self.owed,
+            unpaid,
+            debt: self.debt && unpaid != 0,
+        }
+    }
+
+    /// The generation that is paid, unless it is too far behind to tell.
+    fn paid(self) -> Option<u64> {
+        let paid = self.owed.wrapping_sub(self.unpaid) & Self::OWED;
+        (self.unpaid < Self::MOST_UNPAID).then_some(paid)
     }
 }
 
 /// Where a VM stands.
-pub(crate) struct Reset {
+pub(crate) struct Reset<const BITS: u32 = UNPAID_BITS> {
     state: AtomicU64,
     /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0:
     /// never.
@@ -85,12 +119,12 @@ pub(crate) struct Reset {
 }
 
 /// A re-init that is under way.
-pub(crate) struct Begun {
-    before: State,
-    after: State,
+pub(crate) struct Begun<const BITS: u32 = UNPAID_BITS> {
+    before: State<BITS>,
+    after: State<BITS>,
 }
 
-impl Begun {
+impl<const BITS: u32> Begun<BITS> {
     /// Whether this is the first since the last KVM_RUN.
     pub(crate) fn is_first(&self) -> bool {
         !self.before.in_reset()
@@ -101,17 +135,18 @@ impl Begun {
         self.after.debt && !self.before.debt
     }
 
-    /// What tells the VM's current stay outside the guest from others.
-    pub(crate) fn stay(&self) -> Stay {
-        Stay(self.before.paid)
+    /// What tells the VM's current stay outside the guest from others; `None` behind more re-inits
+    /// in one stay than can be told, where nothing can be shared.
+    pub(crate) fn stay(&self) -> Option<Stay> {
+        self.before.paid().map(Stay)
     }
 }
 
 /// A time in which no vCPU of the VM entered KVM_RUN after it was seen to be in reset.
 #[derive(Clone, Copy)]
-pub(crate) struct Stay(pub(crate) u32);
+pub(crate) struct Stay(pub(crate) u64);
 
-impl Reset {
+impl<const BITS: u32> Reset<BITS> {
     pub(crate) const fn new() -> Self {
         Self {
             state: AtomicU64::new(0),
@@ -120,7 +155,10 @@ impl Reset {
     }
 
     /// Replaces the state by what `change` makes of it, fully ordered. Returns both.
-    fn update(&self, mut change: impl FnMut(State) -> State) -> (State, State) {
+    fn update(
+        &self,
+        mut change: impl FnMut(State<BITS>) -> State<BITS>,
+    ) -> (State<BITS>, State<BITS>) {
         let mut word = self.state.load();
         loop {
             let before = State::unpack(word);
@@ -133,16 +171,12 @@ impl Reset {
     }
 
     /// Publishes a re-init, which leaves a debt if `debt`. The caller then looks for running vCPUs.
-    pub(crate) fn begin(&self, gate: &Gate, debt: bool) -> Begun {
+    pub(crate) fn begin(&self, gate: &Gate, debt: bool) -> Begun<BITS> {
         // The gate goes first: once the re-init shows in the state, nobody may find the gate
         // closed. A re-init that joins a reset must not rely on the first one's having got as far
         // as its own gate.
         gate.open();
-        let (before, after) = self.update(|state| State {
-            owed: state.owed.wrapping_add(1) & State::MASK,
-            debt: state.debt || debt,
-            ..state
-        });
+        let (before, after) = self.update(|state| state.reinit(debt));
         if before.in_reset() {
             gate.close();
         }
@@ -152,7 +186,7 @@ impl Reset {
 
     /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init
     /// that found it better to invalidate at once. Returns whether the VM is free of debt now.
-    pub(crate) fn forgive(&self, begun: &Begun) -> bool {
+    pub(crate) fn forgive(&self, begun: &Begun<BITS>) -> bool {
         begun.is_new_debt()
             && self
                 .state
@@ -173,28 +207,14 @@ impl Reset {
     ///
     /// Without a lock two vCPUs may both pay; neither enters before a payment is complete.
     pub(crate) fn run(&self, gate: &Gate, pay: impl FnOnce()) -> bool {
-        let seen = State::unpack(self.state.load());
+        let seen = self.state();
         if !seen.in_reset() {
             return false;
         }
         if seen.debt {
             pay();
         }
-        let (before, after) = self.update(|state| {
-            // Another re-init may have come since, or another runner gone farther: keep what is
-            // nearer to `owed`. Whether a debt is only the newcomer's cannot be told, so it stays.
-            let behind = |paid: u32| state.owed.wrapping_sub(paid) & State::MASK;
-            let paid = if behind(seen.owed) < behind(state.paid) {
-                seen.owed
-            } else {
-                state.paid
-            };
-            State {
-                paid,
-                debt: state.debt && paid != state.owed,
-                ..state
-            }
-        });
+        let (before, after) = self.update(|state| state.pay(seen.owed));
         if before.in_reset() && !after.in_reset() {
             gate.close();
         }
@@ -203,17 +223,21 @@ impl Reset {
 
     /// Whether the VM owes an invalidation.
     pub(crate) fn is_indebted(&self) -> bool {
-        State::unpack(self.state.load()).debt
+        self.state().debt
+    }
+
+    fn state(&self) -> State<BITS> {
+        State::unpack(self.state.load())
     }
 
     /// Notes that all RAM was unmapped during `stay`, by a re-init that saw no other vCPU running.
     pub(crate) fn set_unmapped(&self, stay: Stay) {
-        self.unmapped.store(u64::from(stay.0) + 1);
+        self.unmapped.store(stay.0 + 1);
     }
 
     /// Whether an unmap made during `stay` still serves: no vCPU has entered KVM_RUN since, so
     /// nothing was mapped again.
     pub(crate) fn is_unmapped(&self, stay: Stay) -> bool {
-        self.unmapped.load() == u64::from(stay.0) + 1
+        self.unmapped.load() == stay.0 + 1
     }
 }

@@ -12,12 +12,14 @@ use crate::{
     policy::{Host, Maintenance, Policy, Remedy},
     protocol::Stay,
     rust::{
-        cpu, ftrace,
+        cpu,
+        ftrace::{self, Original},
         kvm::{Vcpu, Vm},
     },
     trace,
-    vm::{count, invalidate, took, Record},
+    vm::{self, count, invalidate, took, Record},
 };
+use kernel::prelude::*;
 
 /// A re-init that is waiting for the kernel's own maintenance, behind it in the same ioctl.
 static HANDOFF: Handoff<Reinit> = Handoff::new();
@@ -57,11 +59,22 @@ impl Reinit {
         self.record.map(|record| unsafe { record.get() })
     }
 
+    fn name(&self) -> &CStr {
+        vm::name(self.record())
+    }
+
     /// Its maintenance is done or owed.
     fn end(&self) {
         let ns = self.begun.ns();
         took(self.record(), Work::VcpuReset, ns);
-        trace::vcpu_reset(self.vcpu(), self.policy, self.remedy, self.busy, ns);
+        trace::vcpu_reset(
+            self.name(),
+            self.vcpu(),
+            self.policy,
+            self.remedy,
+            self.busy,
+            ns,
+        );
     }
 }
 
@@ -81,6 +94,11 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
     // just then), must not speak for this re-init.
     HANDOFF.take();
 
+    // Before anything of it can be traced.
+    if let Some(record) = record {
+        record.show();
+    }
+
     let host = &path.host;
     let policy = hooks::policy();
     // Without its probe the kernel's own invalidation can neither be seen nor left out.
@@ -94,7 +112,7 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
     count(record, Counter::VcpuReset);
     if busy {
         count(record, Counter::Busy);
-        trace::busy(vcpu);
+        trace::busy(vm::name(record), vcpu);
     }
     if host.dic {
         count(record, Counter::IcacheDic);
@@ -110,7 +128,6 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
         if debt && remedy != Remedy::IcacheOwed {
             record.forgive(&published);
         }
-        record.show();
         (record, published.stay())
     });
 
@@ -134,54 +151,76 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
 
 /// Does what `remedy` asks for and the kernel will not do by itself. Returns what becomes of what
 /// it will.
-fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Stay)>, host: &Host) -> Own {
+fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Option<Stay>)>, host: &Host) -> Own {
     let record = stay.map(|(record, _)| record);
     match remedy {
         Remedy::Native => Own::Keep,
         Remedy::Now(wanted) if wanted == host.native => Own::Keep,
         Remedy::Now(Maintenance::None) | Remedy::IcacheOwed => Own::Elide,
         Remedy::Now(Maintenance::Icache) => {
-            invalidate(vm, record);
+            invalidate(record);
             Own::Elide
         }
+        // An unmap goes by the VMM's mappings, and leaves protected VMs alone. So it never stands for
+        // the kernel's own invalidation.
         Remedy::Now(Maintenance::Unmap) => {
-            unmap(vm, record);
-            Own::Elide
+            unmap(record, || unmap_here(vm));
+            Own::Keep
         }
         Remedy::UnmapOnce => match stay {
-            Some((_, stay)) if host.native == Maintenance::Unmap => Own::Once(stay),
-            Some((record, stay)) => {
-                record.unmap_once(stay, || unmap(vm, Some(record)));
-                Own::Elide
+            Some((_, Some(stay))) if host.native == Maintenance::Unmap => Own::Once(stay),
+            Some((record, Some(stay))) => {
+                unmap_once(vm, record, stay, || unmap_here(vm));
+                Own::Keep
             }
-            None => Own::Keep,
+            // More re-inits in one stay than can be told apart.
+            _ if host.native == Maintenance::Unmap => Own::Keep,
+            _ => {
+                unmap(record, || unmap_here(vm));
+                Own::Keep
+            }
         },
     }
 }
 
-fn unmap(vm: &Vm, record: Option<&Record>) {
+/// `stage2_unmap_vm`, at a place where this kernel itself does not call it.
+fn unmap_here(vm: &Vm) {
+    // SAFETY: In KVM_ARM_VCPU_INIT, past validation and the reset of the registers, where kernels that
+    // do call it do so: in a task of the VM's process, with none of the MMU's locks held.
+    unsafe { ftrace::call_original::<UnmapVm>(vm) };
+}
+
+/// Lets `unmap` unmap, for a VM whose record is known, or is not.
+fn unmap(record: Option<&Record>, unmap: impl FnOnce()) {
     let begun = Stopwatch::start();
-    ftrace::original::<UnmapVm>(vm);
+    unmap();
     let ns = begun.ns();
     count(record, Counter::Stage2Unmap);
     took(record, Work::Stage2Unmap, ns);
-    trace::stage2_unmap(vm, ns);
+    trace::stage2_unmap(vm::name(record), ns);
 }
 
-/// The kernel's own call of `stage2_unmap_vm`: runs it, unless the re-init that it is in has decided
+/// Lets `work` unmap, unless an unmap that got at all RAM was made in this stay.
+fn unmap_once(vm: &Vm, record: &Record, stay: Stay, work: impl FnOnce()) {
+    record.unmap_once(stay, || {
+        let reaches_all = vm.unmap_reaches_all();
+        unmap(Some(record), work);
+        reaches_all
+    });
+}
+
+/// The kernel's own call of `stage2_unmap_vm`: makes it, unless the re-init that it is in has decided
 /// otherwise.
-pub(crate) fn own_unmap(vm: &Vm) {
+pub(crate) fn own_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
     // A re-init that began before the hooks decided nothing.
     let Some(reinit) = HANDOFF.take() else {
-        unmap(vm, None);
+        unmap(None, || original.call());
         return;
     };
     match (reinit.own, reinit.record()) {
         (Own::Elide, record) => count(record, Counter::Stage2UnmapElide),
-        (Own::Once(stay), Some(record)) => {
-            record.unmap_once(stay, || unmap(vm, Some(record)));
-        }
-        (_, record) => unmap(vm, record),
+        (Own::Once(stay), Some(record)) => unmap_once(vm, record, stay, || original.call()),
+        (_, record) => unmap(record, || original.call()),
     }
     reinit.end();
 }
@@ -214,7 +253,7 @@ pub(crate) fn own_icache_executed() {
     if let Some(invalidating) = reinit.invalidating {
         let ns = invalidating.ns();
         took(reinit.record(), Work::IcacheInvalidate, ns);
-        trace::icache_invalidate(reinit.vcpu().vm(), true, ns);
+        trace::icache_invalidate(reinit.name(), true, ns);
     }
     reinit.end();
 }

@@ -4,33 +4,34 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-void emit_vcpu_reset(struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns);
-void emit_busy(struct kvm_vcpu *vcpu);
-void emit_icache_invalidate(struct kvm *kvm, bool own, u64 ns);
-void emit_stage2_unmap(struct kvm *kvm, u64 ns);
-void emit_pay(struct kvm *kvm, u64 ns);
+void emit_vcpu_reset(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy,
+		     u64 ns);
+void emit_busy(const char *vm, struct kvm_vcpu *vcpu);
+void emit_icache_invalidate(const char *vm, bool own, u64 ns);
+void emit_stage2_unmap(const char *vm, u64 ns);
+void emit_pay(const char *vm, u64 ns);
 
-void emit_vcpu_reset(struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns)
+void emit_vcpu_reset(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns)
 {
-	trace_vcpu_reset(vcpu, policy, remedy, busy, ns);
+	trace_vcpu_reset(vm, vcpu, policy, remedy, busy, ns);
 }
 
-void emit_busy(struct kvm_vcpu *vcpu)
+void emit_busy(const char *vm, struct kvm_vcpu *vcpu)
 {
-	trace_busy(vcpu);
+	trace_busy(vm, vcpu);
 }
 
-void emit_icache_invalidate(struct kvm *kvm, bool own, u64 ns)
+void emit_icache_invalidate(const char *vm, bool own, u64 ns)
 {
-	trace_icache_invalidate(kvm, own, ns);
+	trace_icache_invalidate(vm, own, ns);
 }
 
-void emit_stage2_unmap(struct kvm *kvm, u64 ns)
+void emit_stage2_unmap(const char *vm, u64 ns)
 {
-	trace_stage2_unmap(kvm, ns);
+	trace_stage2_unmap(vm, ns);
 }
 
-void emit_pay(struct kvm *kvm, u64 ns)
+void emit_pay(const char *vm, u64 ns)
 {
-	trace_pay(kvm, ns);
+	trace_pay(vm, ns);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The trace events of the system kvm_fwb_reset. A VM goes by its name in KVM's debugfs,
- * <pid>-<fd>; durations are in ns.
+ * The trace events of the system kvm_fwb_reset. A VM goes by its name in vms/, and by `?` where
+ * there was no memory to know it; durations are in ns.
  */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM kvm_fwb_reset
@@ -12,14 +12,12 @@
 #include <linux/kvm_host.h>
 #include <linux/tracepoint.h>
 
-#include "../rust/helpers.h"
-
 /* A vCPU that had run was initialised again, and its cache maintenance is done or owed. */
 TRACE_EVENT(vcpu_reset,
-	TP_PROTO(struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns),
-	TP_ARGS(vcpu, policy, remedy, busy, ns),
+	TP_PROTO(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns),
+	TP_ARGS(vm, vcpu, policy, remedy, busy, ns),
 	TP_STRUCT__entry(
-		__string(vm, vm_debugfs_name(vcpu->kvm))
+		__string(vm, vm)
 		__field(int, vcpu)
 		__field(u8, policy)
 		__field(u8, remedy)
@@ -47,10 +45,10 @@ TRACE_EVENT(vcpu_reset,
 
 /* A re-init found another vCPU of the VM in KVM_RUN, so that nothing could be put off or shared. */
 TRACE_EVENT(busy,
-	TP_PROTO(struct kvm_vcpu *vcpu),
-	TP_ARGS(vcpu),
+	TP_PROTO(const char *vm, struct kvm_vcpu *vcpu),
+	TP_ARGS(vm, vcpu),
 	TP_STRUCT__entry(
-		__string(vm, vm_debugfs_name(vcpu->kvm))
+		__string(vm, vm)
 		__field(int, vcpu)
 	),
 	TP_fast_assign(
@@ -62,10 +60,10 @@ TRACE_EVENT(busy,
 
 /* All PEs' instruction caches were invalidated, by the kernel itself or by this module. */
 TRACE_EVENT(icache_invalidate,
-	TP_PROTO(struct kvm *kvm, bool own, u64 ns),
-	TP_ARGS(kvm, own, ns),
+	TP_PROTO(const char *vm, bool own, u64 ns),
+	TP_ARGS(vm, own, ns),
 	TP_STRUCT__entry(
-		__string(vm, vm_debugfs_name(kvm))
+		__string(vm, vm)
 		__field(bool, own)
 		__field(u64, duration_ns)
 	),
@@ -79,10 +77,10 @@ TRACE_EVENT(icache_invalidate,
 );
 
 DECLARE_EVENT_CLASS(vm_work,
-	TP_PROTO(struct kvm *kvm, u64 ns),
-	TP_ARGS(kvm, ns),
+	TP_PROTO(const char *vm, u64 ns),
+	TP_ARGS(vm, ns),
 	TP_STRUCT__entry(
-		__string(vm, vm_debugfs_name(kvm))
+		__string(vm, vm)
 		__field(u64, duration_ns)
 	),
 	TP_fast_assign(
@@ -93,10 +91,10 @@ DECLARE_EVENT_CLASS(vm_work,
 );
 
 /* All of a VM's RAM was unmapped at stage 2. */
-DEFINE_EVENT(vm_work, stage2_unmap, TP_PROTO(struct kvm *kvm, u64 ns), TP_ARGS(kvm, ns));
+DEFINE_EVENT(vm_work, stage2_unmap, TP_PROTO(const char *vm, u64 ns), TP_ARGS(vm, ns));
 
 /* A KVM_RUN found its VM in debt, and paid or waited for another one that did. */
-DEFINE_EVENT(vm_work, pay, TP_PROTO(struct kvm *kvm, u64 ns), TP_ARGS(kvm, ns));
+DEFINE_EVENT(vm_work, pay, TP_PROTO(const char *vm, u64 ns), TP_ARGS(vm, ns));
 
 #endif
 

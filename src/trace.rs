@@ -5,33 +5,34 @@
 
 use crate::{
     policy::{Maintenance, Policy, Remedy},
-    rust::kvm::{Vcpu, Vm},
+    rust::kvm::Vcpu,
 };
+use core::ffi::{c_char, CStr};
+use kernel::prelude::*;
 
-// trace.c has them, with arguments of the same types.
+// trace.c has them, with arguments of the same types. A VM goes by its name.
+//
+// # Safety
+//
+// Names end with a NUL.
 #[allow(improper_ctypes)] // Both sides get pointers to what only the kernel looks into.
 unsafe extern "C" {
-    safe fn emit_vcpu_reset(vcpu: &Vcpu, policy: u8, remedy: u8, busy: bool, ns: u64);
-
-    /// A re-init found another vCPU running.
-    #[link_name = "emit_busy"]
-    pub(crate) safe fn busy(vcpu: &Vcpu);
-
-    /// All instruction caches were invalidated, by the kernel's `own` instruction or by this module.
-    #[link_name = "emit_icache_invalidate"]
-    pub(crate) safe fn icache_invalidate(vm: &Vm, own: bool, ns: u64);
-
-    /// All of the VM's RAM was unmapped.
-    #[link_name = "emit_stage2_unmap"]
-    pub(crate) safe fn stage2_unmap(vm: &Vm, ns: u64);
-
-    /// A KVM_RUN had to wait for a debt to be paid.
-    #[link_name = "emit_pay"]
-    pub(crate) safe fn pay(vm: &Vm, ns: u64);
+    fn emit_vcpu_reset(vm: *const c_char, vcpu: &Vcpu, policy: u8, remedy: u8, busy: bool, ns: u64);
+    fn emit_busy(vm: *const c_char, vcpu: &Vcpu);
+    fn emit_icache_invalidate(vm: *const c_char, own: bool, ns: u64);
+    fn emit_stage2_unmap(vm: *const c_char, ns: u64);
+    fn emit_pay(vm: *const c_char, ns: u64);
 }
 
 /// A re-init is over, its cache maintenance done or owed.
-pub(crate) fn vcpu_reset(vcpu: &Vcpu, policy: Policy, remedy: Remedy, busy: bool, ns: u64) {
+pub(crate) fn vcpu_reset(
+    vm: &CStr,
+    vcpu: &Vcpu,
+    policy: Policy,
+    remedy: Remedy,
+    busy: bool,
+    ns: u64,
+) {
     // trace.h has the names.
     let remedy = match remedy {
         Remedy::Native => 0,
@@ -41,5 +42,30 @@ pub(crate) fn vcpu_reset(vcpu: &Vcpu, policy: Policy, remedy: Remedy, busy: bool
         Remedy::IcacheOwed => 4,
         Remedy::UnmapOnce => 5,
     };
-    emit_vcpu_reset(vcpu, policy as u8, remedy, busy, ns);
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_vcpu_reset(vm.as_char_ptr(), vcpu, policy as u8, remedy, busy, ns) };
+}
+
+/// A re-init found another vCPU running.
+pub(crate) fn busy(vm: &CStr, vcpu: &Vcpu) {
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_busy(vm.as_char_ptr(), vcpu) };
+}
+
+/// All instruction caches were invalidated, by the kernel's `own` instruction or by this module.
+pub(crate) fn icache_invalidate(vm: &CStr, own: bool, ns: u64) {
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_icache_invalidate(vm.as_char_ptr(), own, ns) };
+}
+
+/// All of the VM's RAM was unmapped.
+pub(crate) fn stage2_unmap(vm: &CStr, ns: u64) {
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_stage2_unmap(vm.as_char_ptr(), ns) };
+}
+
+/// A KVM_RUN had to wait for a debt to be paid.
+pub(crate) fn pay(vm: &CStr, ns: u64) {
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_pay(vm.as_char_ptr(), ns) };
 }

@@ -5,27 +5,35 @@
 
 use crate::{
     counters::{Counter, Counters},
-    files,
+    files::VmFiles,
     handoff::Lent,
     latency::{Latency, Stopwatch, Work},
     protocol::{Begun, Gate, Reset, Stay},
     rust::{
         atomic::AtomicI32,
         cpu,
-        kvm::{self, DyingVm, ProcessName, Vm},
-        vm_table::{OpenTable, VmTable},
+        ftrace::Redirects,
+        kvm::{self, DyingVm, ProcessName, Vm, VmSize},
+        vm_table::VmTable,
     },
     trace,
+    vm_name::VmName,
 };
-use kernel::{alloc::flags::GFP_KERNEL_ACCOUNT, new_mutex, prelude::*, sync::Mutex};
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    new_mutex,
+    prelude::*,
+    sync::{Mutex, SetOnce},
+};
 
 /// VMs in reset.
 pub(crate) static GATE: Gate = Gate::new();
 /// Of all VMs since load.
 pub(crate) static TOTALS: Tally = Tally::new();
-/// VMs that owe an invalidation.
+/// VMs that owe an invalidation; re-inits may count theirs twice for a moment, never zero times.
 static PENDING: AtomicI32 = AtomicI32::new(0);
-static VMS: VmTable<Record> = VmTable::new();
+// SAFETY: The only one.
+static VMS: VmTable<Record> = unsafe { VmTable::new() };
 
 /// What resets did, and how long it took.
 pub(crate) struct Tally {
@@ -47,35 +55,51 @@ impl Tally {
     }
 }
 
-/// A VM's record.
+/// What is known of a VM. Made by an ioctl on it, dropped at the start of `kvm_arch_destroy_vm`.
+///
+/// # Invariants
+///
+/// Between its last reference and `kvm_arch_destroy_vm` KVM takes much of a VM down, its directory in
+/// debugfs first (`kvm_destroy_vm` in `virt/kvm/kvm_main.c`), and this record may be read all that
+/// time: by readers of its files, and when the module is unloaded. So what is shown of the VM was
+/// copied when the record was made, and of `struct kvm` only `size` may be looked at, numbers in the
+/// structure itself, which is freed behind `kvm_arch_destroy_vm`.
 #[pin_data]
 pub(crate) struct Record {
-    /// A record is dropped before its VM is.
-    vm: Lent<Vm>,
+    /// There from the VM's first re-init on. Dropped first: they show the rest.
+    #[pin]
+    files: Mutex<Option<VmFiles>>,
+    /// Set at the first re-init, before anything is shown or traced of it.
+    name: SetOnce<VmName>,
+    /// The name of the VM's directory in KVM's debugfs, where it has one.
+    native_name: Option<VmName>,
+    /// The thread that made the VM.
+    pub(crate) pid: i32,
     /// The name of its process when this record was made.
     pub(crate) process: ProcessName,
+    size: Lent<VmSize>,
     reset: Reset,
     pub(crate) tally: Tally,
     /// Held over maintenance that others may wait for instead of doing it again.
     #[pin]
     maintenance: Mutex<()>,
-    /// There from the VM's first re-init on.
-    #[pin]
-    files: Mutex<Option<files::VmFiles>>,
 }
 
 impl Record {
-    /// The record of `vm`; `None` where there is no memory for it.
+    /// The record of `vm`; `None` where there is no memory for it, or hooks are missing.
     pub(crate) fn of(vm: &Vm) -> Option<&Self> {
         VMS.get_or_insert(vm, || {
             KBox::pin_init(
                 pin_init!(Self {
-                    vm: Lent::new(vm),
+                    files <- new_mutex!(None, "kvm_fwb_reset::files"),
+                    name: SetOnce::new(),
+                    native_name: VmName::native(vm),
+                    pid: vm.pid(),
                     process: kvm::process_name(),
+                    size: Lent::new(vm.size()),
                     reset: Reset::new(),
                     tally: Tally::new(),
                     maintenance <- new_mutex!((), "kvm_fwb_reset::maintenance"),
-                    files <- new_mutex!(None, "kvm_fwb_reset::files"),
                 }),
                 GFP_KERNEL_ACCOUNT,
             )
@@ -87,17 +111,26 @@ impl Record {
         VMS.get(vm)
     }
 
-    /// The VM.
-    pub(crate) fn vm(&self) -> &Vm {
-        // SAFETY: By the field: it lives as long as this record does.
-        unsafe { self.vm.get() }
+    /// How large the VM is now.
+    pub(crate) fn size(&self) -> &VmSize {
+        // SAFETY: By the type invariant the structure outlives this record.
+        unsafe { self.size.get() }
+    }
+
+    /// The VM's name in `vms/` and in events; `?` before its first re-init.
+    pub(crate) fn name(&self) -> &CStr {
+        self.name.as_ref().map_or(VmName::UNKNOWN, VmName::as_c_str)
     }
 
     /// Publishes a re-init; see [`Reset::begin`].
     pub(crate) fn begin(&self, debt: bool) -> Begun {
-        let begun = self.reset.begin(&GATE, debt);
-        if begun.is_new_debt() {
+        // Counted before it shows: whoever pays it then takes off what is there.
+        if debt {
             PENDING.fetch_add(1);
+        }
+        let begun = self.reset.begin(&GATE, debt);
+        if debt && !begun.is_new_debt() {
+            PENDING.fetch_add(-1);
         }
         begun
     }
@@ -114,18 +147,18 @@ impl Record {
         // Without a debt nobody has to wait: an unmap under way must not hold up vCPUs that never
         // stopped.
         if !self.reset.is_indebted() {
-            self.settle(|| invalidate(self.vm(), Some(self)));
+            self.settle(|| invalidate(Some(self)));
             return;
         }
         let arrived = Stopwatch::start();
         {
             // Makes payers wait for one payment rather than each making their own.
             let _payer = self.maintenance.lock();
-            self.settle(|| invalidate(self.vm(), Some(self)));
+            self.settle(|| invalidate(Some(self)));
         }
         let ns = arrived.ns();
         took(Some(self), Work::Pay, ns);
-        trace::pay(self.vm(), ns);
+        trace::pay(self.name(), ns);
     }
 
     fn settle(&self, pay: impl FnOnce()) {
@@ -134,13 +167,13 @@ impl Record {
         }
     }
 
-    /// Calls `unmap`, unless one of this stay serves already. Those who come meanwhile wait for it.
-    pub(crate) fn unmap_once(&self, stay: Stay, unmap: impl FnOnce()) {
+    /// Calls `unmap`, which says whether it got at all RAM, unless one that did was made in this stay.
+    /// Those who come meanwhile wait for it.
+    pub(crate) fn unmap_once(&self, stay: Stay, unmap: impl FnOnce() -> bool) {
         let _maintenance = self.maintenance.lock();
         if self.reset.is_unmapped(stay) {
             count(Some(self), Counter::Stage2UnmapElide);
-        } else {
-            unmap();
+        } else if unmap() {
             self.reset.set_unmapped(stay);
         }
     }
@@ -150,12 +183,21 @@ impl Record {
         self.reset.is_indebted()
     }
 
-    /// Makes the VM's files, if it has none yet.
+    /// Gives the VM its name and its files, at its first re-init. What cannot be made then is not
+    /// tried again.
     pub(crate) fn show(&self) {
+        if self.name.as_ref().is_some() {
+            return;
+        }
         let mut files = self.files.lock();
-        if files.is_none() {
-            // SAFETY: The record owns them.
-            *files = unsafe { files::VmFiles::new(self) };
+        if self.name.as_ref().is_none() {
+            let name = self
+                .native_name
+                .filter(VmName::is_free)
+                .unwrap_or_else(|| VmName::own(self.pid));
+            // SAFETY: The record owns them, and drops them before anything else.
+            *files = unsafe { VmFiles::new(self, name.as_c_str()) };
+            self.name.populate(name);
         }
     }
 
@@ -184,14 +226,19 @@ pub(crate) fn took(record: Option<&Record>, work: Work, ns: u64) {
     }
 }
 
+/// The name in events of a VM whose record is known, or is not.
+pub(crate) fn name(record: Option<&Record>) -> &CStr {
+    record.map_or(VmName::UNKNOWN, Record::name)
+}
+
 /// Invalidates all PEs' instruction caches, on account of that VM.
-pub(crate) fn invalidate(vm: &Vm, record: Option<&Record>) {
+pub(crate) fn invalidate(record: Option<&Record>) {
     let begun = Stopwatch::start();
     cpu::invalidate_icache_all();
     let ns = begun.ns();
     count(record, Counter::IcacheInvalidate);
     took(record, Work::IcacheInvalidate, ns);
-    trace::icache_invalidate(vm, false, ns);
+    trace::icache_invalidate(name(record), false, ns);
 }
 
 /// VMs that owe an invalidation now.
@@ -211,10 +258,23 @@ pub(crate) fn pay_all() {
 }
 
 /// All records, while this lives.
-pub(crate) struct Records(#[allow(dead_code)] OpenTable<Record>);
+pub(crate) struct Records(());
 
 impl Records {
-    pub(crate) fn new() -> Self {
-        Self(VMS.open())
+    /// Lets VMs have records from now on. Needs the redirects to be in: one of them is on
+    /// `kvm_arch_destroy_vm`, and forgets each VM that is destroyed.
+    pub(crate) fn new(_: &Redirects) -> Self {
+        // SAFETY: `Record::forget`, which that redirect leads to. Those that destroy a VM and were
+        // past it before it came are not to be feared: no ioctl can be on such a VM any more.
+        unsafe { VMS.open() };
+        Self(())
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        // SAFETY: `Hooks` drops the redirects before: nobody of them is in this module any more. The
+        // files of all VMs are looked at through records, which drop them and wait for readers.
+        unsafe { VMS.close() };
     }
 }

@@ -37,6 +37,8 @@ struct Reference {
     in_reset: bool,
     debt: bool,
     unmapped: bool,
+    /// Since the last run.
+    reinits: u32,
 }
 
 proptest! {
@@ -44,41 +46,60 @@ proptest! {
 
     #[test]
     fn follows_the_reference(events in events()) {
-        let (gate, reset) = (Gate::new(), Reset::new());
-        let mut expected = Reference::default();
-        let mut last: Option<Begun> = None;
+        follow::<15>(&events)?;
+    }
 
-        for event in events {
-            match event {
-                Event::Reinit { debt, forgive } => {
-                    let begun = reset.begin(&gate, debt);
-                    prop_assert_eq!(begun.is_first(), !expected.in_reset);
-                    prop_assert_eq!(begun.is_new_debt(), debt && !expected.debt);
-                    let forgiven = forgive && reset.forgive(&begun);
-                    prop_assert_eq!(forgiven, forgive && debt && !expected.debt);
-                    expected.debt |= debt && !forgiven;
-                    expected.in_reset = true;
-                    prop_assert_eq!(reset.is_unmapped(begun.stay()), expected.unmapped);
-                    last = Some(begun);
+    /// The same where a stay soon has more re-inits than a word can tell.
+    #[test]
+    fn follows_the_reference_behind_many_reinits(events in events()) {
+        follow::<1>(&events)?;
+        follow::<2>(&events)?;
+    }
+}
+
+fn follow<const BITS: u32>(events: &[Event]) -> Result<(), TestCaseError> {
+    let (gate, reset) = (Gate::new(), Reset::<BITS>::new());
+    let mut expected = Reference::default();
+    let mut last: Option<Begun<BITS>> = None;
+
+    for event in events.iter().copied() {
+        match event {
+            Event::Reinit { debt, forgive } => {
+                let told = expected.reinits < (1 << BITS) - 1;
+                expected.reinits += 1;
+                let begun = reset.begin(&gate, debt);
+                prop_assert_eq!(begun.is_first(), !expected.in_reset);
+                prop_assert_eq!(begun.is_new_debt(), debt && !expected.debt);
+                let forgiven = forgive && reset.forgive(&begun);
+                prop_assert_eq!(forgiven, forgive && debt && !expected.debt);
+                expected.debt |= debt && !forgiven;
+                expected.in_reset = true;
+                prop_assert_eq!(begun.stay().is_some(), told);
+                if let Some(stay) = begun.stay() {
+                    prop_assert_eq!(reset.is_unmapped(stay), expected.unmapped);
                 }
-                Event::Unmap => {
-                    // Made by a re-init, so only in reset.
-                    if let (true, Some(begun)) = (expected.in_reset, &last) {
-                        reset.set_unmapped(begun.stay());
+                last = Some(begun);
+            }
+            Event::Unmap => {
+                // Made by a re-init, so only in reset.
+                if let (true, Some(begun)) = (expected.in_reset, &last) {
+                    if let Some(stay) = begun.stay() {
+                        reset.set_unmapped(stay);
                         expected.unmapped = true;
                     }
                 }
-                Event::Run => {
-                    let mut paid = false;
-                    let settled = reset.run(&gate, || paid = true);
-                    prop_assert_eq!((paid, settled), (expected.debt, expected.debt));
-                    if expected.in_reset {
-                        expected = Reference::default();
-                    }
+            }
+            Event::Run => {
+                let mut paid = false;
+                let settled = reset.run(&gate, || paid = true);
+                prop_assert_eq!((paid, settled), (expected.debt, expected.debt));
+                if expected.in_reset {
+                    expected = Reference::default();
                 }
             }
-            prop_assert_eq!(gate.word().load(), i32::from(expected.in_reset));
-            prop_assert_eq!(reset.is_indebted(), expected.debt);
         }
+        prop_assert_eq!(gate.word().load(), i32::from(expected.in_reset));
+        prop_assert_eq!(reset.is_indebted(), expected.debt);
     }
+    Ok(())
 }

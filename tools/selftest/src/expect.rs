@@ -231,8 +231,14 @@ struct Vm {
     slack: Counters,
     racing: Option<Race>,
     untimed: Untimed,
+    /// KVM gave it no name, for another VM has it: the thread that made it.
+    nameless: Option<i32>,
+    /// What it is called if not by KVM's name.
+    own_name: Option<String>,
     /// Re-initialised since the module was loaded, so that it has files of its own.
     listed: bool,
+    /// Has memory that an unmap may not reach.
+    out_of_reach: bool,
     /// Re-initialised since the last KVM_RUN.
     in_reset: bool,
     /// All RAM unmapped under `once` since the last KVM_RUN.
@@ -261,6 +267,8 @@ pub struct Model {
     slack: Counters,
     untimed: Untimed,
     vms: BTreeMap<String, Vm>,
+    /// VMs that the module had to find a name for since it was loaded.
+    own_names: usize,
 }
 
 impl Model {
@@ -275,6 +283,7 @@ impl Model {
             slack: Counters::default(),
             untimed: Untimed::default(),
             vms: BTreeMap::new(),
+            own_names: 0,
         }
     }
 
@@ -286,6 +295,7 @@ impl Model {
     pub fn load(&mut self, policy: Policy) {
         self.loaded = true;
         self.policy = policy;
+        self.own_names = 0;
         self.clear();
     }
 
@@ -299,6 +309,8 @@ impl Model {
                 racing: vm.racing.take(),
                 mapped: vm.mapped,
                 stale: vm.stale && !vm.owed,
+                nameless: vm.nameless,
+                out_of_reach: vm.out_of_reach,
                 ..Vm::default()
             };
         }
@@ -319,6 +331,26 @@ impl Model {
         self.vms.insert(name.to_owned(), vm);
     }
 
+    /// KVM gave this VM no name, beside another one that has it. `pid` is the thread that made it.
+    pub fn nameless(&mut self, name: &str, pid: i32) {
+        if let Some(vm) = self.vms.get_mut(name) {
+            vm.nameless = Some(pid);
+        }
+    }
+
+    /// The VM has memory that `stage2_unmap_vm` may not reach.
+    pub fn out_of_reach(&mut self, name: &str) {
+        if let Some(vm) = self.vms.get_mut(name) {
+            vm.out_of_reach = true;
+        }
+    }
+
+    /// What a VM is called in `vms` once it is there.
+    pub fn shown<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        let vm = self.vms.get(name)?;
+        Some(vm.shown(name))
+    }
+
     pub fn destroy(&mut self, name: &str) {
         self.vms.remove(name);
     }
@@ -336,6 +368,10 @@ impl Model {
             ..Counters::default()
         };
         if vm.vcpus[vcpu].has_run {
+            if let (true, None, Some(pid)) = (loaded, &vm.own_name, vm.nameless) {
+                self.own_names += 1;
+                vm.own_name = Some(format!("{pid}-vm{}", self.own_names));
+            }
             let busy = vm.is_busy(vcpu);
             let done = vm.reset(busy, host, policy, blind);
             vm.cover(&done, busy, trusted);
@@ -434,8 +470,10 @@ impl Model {
     }
 
     /// The same of one VM.
-    pub fn untimed_of(&self, name: &str) -> Option<u64> {
-        self.vms.get(name).and_then(|vm| vm.untimed.0)
+    pub fn untimed_of(&self, shown: &str) -> Option<u64> {
+        let mut vms = self.vms.iter();
+        let (_, vm) = vms.find(|(name, vm)| vm.shown(name) == shown)?;
+        vm.untimed.0
     }
 
     /// What each directory in `vms` must read.
@@ -444,7 +482,7 @@ impl Model {
         listed
             .map(|(name, vm)| {
                 (
-                    name.as_str(),
+                    vm.shown(name),
                     Counters {
                         pending: vm.owed.into(),
                         ..vm.counters
@@ -456,6 +494,11 @@ impl Model {
 }
 
 impl Vm {
+    /// What it is called in `vms`, which KVM calls `name` if it may.
+    fn shown<'a>(&'a self, name: &'a str) -> &'a str {
+        self.own_name.as_deref().unwrap_or(name)
+    }
+
     /// Whether another vCPU is in KVM_RUN.
     fn is_busy(&self, vcpu: usize) -> bool {
         let mut others = self.vcpus.iter().enumerate();
@@ -487,14 +530,12 @@ impl Vm {
             // Without S2FWB data may be stale too: only an unmap will do.
             Policy::Once if !host.fwb && self.unmapped && !busy => add.stage2_unmap_elide = 1,
             _ if !host.fwb || policy == Policy::Unmap => {
-                // A vCPU that runs may have mapped pages again by now.
-                self.unmapped |= policy == Policy::Once && !busy;
+                // A vCPU that runs may have mapped pages again by now; and what an unmap does not
+                // reach the next one might.
+                self.unmapped |= policy == Policy::Once && !busy && !self.out_of_reach;
                 add.stage2_unmap = 1;
-                if blind {
-                    add.icache_invalidate = native_icache;
-                } else {
-                    add.icache_elide = native_icache;
-                }
+                // It does not stand for the kernel's own invalidation either.
+                add.icache_invalidate = native_icache;
             }
             Policy::Native => {
                 add.icache_invalidate = native_icache;
@@ -592,7 +633,7 @@ mod tests {
         assert_eq!(
             reset(ICACHE, Policy::Unmap, true),
             Counters {
-                icache_elide: 4,
+                icache_invalidate: 4,
                 ..unmap(4, 0)
             }
         );
@@ -612,6 +653,33 @@ mod tests {
             assert_eq!(reset(NO_FWB, policy, true), unmap(4, 0));
         }
         assert_eq!(reset(NO_FWB, Policy::Once, true), unmap(1, 3));
+    }
+
+    #[test]
+    fn what_an_unmap_may_not_reach_is_unmapped_each_time() {
+        let mut model = Model::new(NO_FWB);
+        model.load(Policy::Once);
+        model.create("vm", 2);
+        model.out_of_reach("vm");
+        (0..2).for_each(|vcpu| model.immediate("vm", vcpu));
+        (0..2).for_each(|vcpu| model.init("vm", vcpu));
+        let total = model.total();
+        assert_eq!((total.stage2_unmap, total.stage2_unmap_elide), (2, 0));
+    }
+
+    #[test]
+    fn a_vm_without_a_name_gets_one() {
+        let mut model = Model::new(ICACHE);
+        model.load(Policy::Once);
+        model.create("7-3", 1);
+        model.create("7-3 again", 1);
+        model.nameless("7-3 again", 7);
+        for vm in ["7-3", "7-3 again"] {
+            model.immediate(vm, 0);
+            model.init(vm, 0);
+        }
+        let names: Vec<_> = model.per_vm().into_keys().collect();
+        assert_eq!(names, ["7-3", "7-vm1"]);
     }
 
     /// A kernel whose own path is wrong is put right under `fwb` and `once`.

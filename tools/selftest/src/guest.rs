@@ -8,12 +8,14 @@
 pub const RAM: u64 = 0x4000_0000;
 /// No RAM here: a store leaves for user space.
 pub const MMIO: u64 = 0x0900_0000;
+/// More memory than RAM begins here, where there is any.
+pub const MORE: u64 = 0x8000_0000;
 /// The function that returns the value of the day.
 pub const FUNCTION: u64 = RAM + PAGE;
 
 const PAGE: u64 = 4096;
 /// The largest page of any arm64 host: memory slots are made of whole pages.
-const HOST_PAGE: u64 = 65536;
+pub const HOST_PAGE: u64 = 65536;
 
 /// The data page of a vCPU: a word that ends its [`Routine::Spin`], and a word that counts rounds.
 pub const fn data(vcpu: usize) -> u64 {

@@ -162,7 +162,7 @@ fn difference(directory: &str, model: &mut Model, name: Option<&str>) -> Result<
     model.adopt(name, &got);
     let (want, untimed) = match name {
         None => (model.total(), model.untimed()),
-        Some(name) => (model.per_vm()[name], model.untimed_of(name)),
+        Some(shown) => (model.per_vm()[shown], model.untimed_of(shown)),
     };
     for line in want.difference(&got) {
         wrong.push(format!("{stats}: {line}"));

@@ -15,13 +15,14 @@ use selftest::ktap::{Ktap, Outcome};
 use crate::kmsg::Kmsg;
 use crate::lab::Lab;
 use crate::module;
-use crate::tests::{Skip, TESTS, Test, refusals, victim};
+use crate::tests::{ON_REQUEST, Skip, TESTS, Test, refusals, victim};
 
 const USAGE: &str = "\
 usage: selftest [--reps N] [--expect FACTS] [NAME...]
        selftest --list
        selftest --without-kvm
-NAME is a test, or a test and a policy: `sequence`, `sequence.once`.
+NAME is a test, or a test and a policy: `sequence`, `sequence.once`. Without any all run, but for
+those that leave a host of no use: `ftrace_stopped`.
 FACTS are what the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`: the names
 and values of the module's `host` file, with fwb and dic at least. Without --expect they are taken
 from `fwb.expect=FACTS` on the kernel's command line. --without-kvm is for a host that was booted with
@@ -100,7 +101,7 @@ fn run(arguments: &[String]) -> Result<bool> {
             break;
         }
     }
-    if module::is_loaded() {
+    if lab.model().loaded {
         lab.unload()?;
     }
     Ok(ktap.finish()?)
@@ -177,7 +178,10 @@ fn select(names: &[String]) -> Result<Vec<Case>> {
             "no test is named {name}: see --list"
         );
     }
-    let wanted = |case: &Case| names.is_empty() || names.iter().any(|name| matches(case, name));
+    let wanted = |case: &Case| match names {
+        [] => !ON_REQUEST.contains(&case.test.name),
+        names => names.iter().any(|name| matches(case, name)),
+    };
     Ok(all.into_iter().filter(wanted).collect())
 }
 

@@ -2,17 +2,20 @@
 //! A VM without devices: vCPUs, some RAM, and a hole whose stores come back to us. Every ioctl that
 //! the module may count is told to the model.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use crate::expect::Model;
 use crate::guest::{self, Routine};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use kvm_bindings::{
-    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_REG_ARM_CORE, KVM_REG_ARM64,
-    KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET, kvm_userspace_memory_region, kvm_vcpu_init,
+    KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_MEM_GUEST_MEMFD, KVM_MP_STATE_STOPPED,
+    KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET,
+    kvm_create_guest_memfd, kvm_mp_state, kvm_userspace_memory_region,
+    kvm_userspace_memory_region2, kvm_vcpu_init,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
@@ -36,8 +39,11 @@ pub enum Exit {
 pub struct Vm {
     // Dropped in this order: RAM must outlive those who use it.
     pub vcpus: Vec<Vcpu>,
-    fd: VmFd,
+    /// None once it is closed.
+    fd: Option<VmFd>,
     code: Code,
+    /// Further memory, and where the VMM maps it.
+    more: Vec<Place>,
     model: Arc<Mutex<Model>>,
     name: Arc<str>,
 }
@@ -79,17 +85,31 @@ impl Vm {
 
         // As KVM names it in debugfs: the thread that made the VM, and the descriptor.
         // SAFETY: Takes nothing and cannot fail.
-        let name: Arc<str> = format!("{}-{}", unsafe { libc::gettid() }, fd.as_raw_fd()).into();
-        lock(model).create(&name, vcpus);
+        let thread = unsafe { libc::gettid() };
+        let native = format!("{thread}-{}", fd.as_raw_fd());
+        let name: Arc<str> = {
+            let mut model = lock(model);
+            if model.shown(&native).is_none() {
+                model.create(&native, vcpus);
+                native.into()
+            } else {
+                let name = format!("{native} again");
+                model.create(&name, vcpus);
+                model.nameless(&name, thread);
+                name.into()
+            }
+        };
         let mut vm = Self {
             vcpus: Vec::new(),
-            fd,
+            fd: Some(fd),
             code: Code { memory, value: 0 },
+            more: Vec::new(),
             model: model.clone(),
             name,
         };
         for index in 0..vcpus {
-            let fd = vm.fd.create_vcpu(index as u64).context("KVM_CREATE_VCPU")?;
+            let fd = vm.fd()?.create_vcpu(index as u64);
+            let fd = fd.context("KVM_CREATE_VCPU")?;
             vm.vcpus.push(Vcpu {
                 fd,
                 index,
@@ -107,9 +127,72 @@ impl Vm {
         Ok(vm)
     }
 
-    /// The directory in `vms`.
+    /// What the model knows it by. Where nobody has the name already, the directory in `vms`, too.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The directory in `vms`, once it is there.
+    pub fn shown(&self) -> String {
+        let model = lock(&self.model);
+        model.shown(&self.name).unwrap_or(&self.name).to_owned()
+    }
+
+    fn fd(&self) -> Result<&VmFd> {
+        self.fd.as_ref().context("the VM's descriptor is closed")
+    }
+
+    /// Closes the VM's descriptor. Its vCPUs keep the VM, and the number is free for another.
+    pub fn close(&mut self) {
+        self.fd = None;
+    }
+
+    /// Gives the guest more memory than its RAM: one page of the largest size, of guest_memfd if
+    /// `guest_memfd`. Where it is to be `mapped` the VMM has it in its own address space, too; else
+    /// there is a hole.
+    pub fn add_memory(&mut self, guest_memfd: bool, mapped: bool) -> Result<()> {
+        let number = 1 + self.more.len();
+        let mut place = Place::new(number);
+        let fd = self.fd()?;
+        let file = guest_memfd.then(|| {
+            fd.create_guest_memfd(kvm_create_guest_memfd {
+                size: guest::HOST_PAGE,
+                flags: GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED,
+                ..Default::default()
+            })
+        });
+        let file = file.transpose().context("KVM_CREATE_GUEST_MEMFD")?;
+        // SAFETY: Just made, and nobody else's.
+        let file = file.map(|file| unsafe { OwnedFd::from_raw_fd(file) });
+        if mapped {
+            place.map(file.as_ref())?;
+        }
+        let region = kvm_userspace_memory_region2 {
+            slot: number as u32,
+            flags: if guest_memfd { KVM_MEM_GUEST_MEMFD } else { 0 },
+            guest_phys_addr: guest::MORE + guest::HOST_PAGE * number as u64,
+            memory_size: guest::HOST_PAGE,
+            userspace_addr: place.address as u64,
+            guest_memfd: file.as_ref().map_or(0, |file| file.as_raw_fd() as u32),
+            ..Default::default()
+        };
+        // SAFETY: What is mapped there goes after the VM.
+        unsafe { fd.set_user_memory_region2(region) }.context("KVM_SET_USER_MEMORY_REGION2")?;
+        if guest_memfd || !mapped {
+            lock(&self.model).out_of_reach(&self.name);
+        }
+        self.more.push(place);
+        Ok(())
+    }
+
+    /// A vCPU that is never initialised: KVM must refuse to run it.
+    pub fn run_uninitialised(&self) -> Result<()> {
+        let number = self.vcpus.len() as u64;
+        let mut fd = self.fd()?.create_vcpu(number).context("KVM_CREATE_VCPU")?;
+        match fd.run().map(|exit| format!("{exit:?}")) {
+            Err(error) if error.errno() == libc::ENOEXEC => Ok(()),
+            other => bail!("a vCPU that was never initialised: want ENOEXEC, got {other:?}"),
+        }
     }
 
     /// Gives the guest other code to run.
@@ -330,6 +413,58 @@ impl Vcpu {
         self.value().map(|_| ())
     }
 
+    /// KVM_RUN with a signal pending that only KVM_RUN lets through: it ends before the guest is
+    /// entered.
+    pub fn run_with_signal_pending(&mut self) -> Result<()> {
+        set_kick_handler();
+        let mask = SignalMask {
+            len: 8,
+            // All are let through.
+            set: [0; 8],
+        };
+        // SAFETY: The kernel only reads the structure.
+        let masked = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_SET_SIGNAL_MASK as _, &mask) };
+        ensure!(masked == 0, "KVM_SET_SIGNAL_MASK");
+        let blocked = Blocked::new()?;
+        // SAFETY: A signal that is handled, to this very thread.
+        unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR1) };
+        let exit = self.run()?;
+        drop(blocked);
+        ensure!(
+            exit == Exit::Error(libc::EINTR),
+            "a signal pending: want EINTR, got {exit:?}"
+        );
+        Ok(())
+    }
+
+    /// KVM_RUN of a vCPU that is powered off: it waits, and a signal ends that.
+    pub fn run_stopped(&mut self) -> Result<()> {
+        let stopped = kvm_mp_state {
+            mp_state: KVM_MP_STATE_STOPPED,
+        };
+        self.fd.set_mp_state(stopped).context("KVM_SET_MP_STATE")?;
+        let exit = thread::scope(|scope| {
+            let (send, receive) = mpsc::channel();
+            let runner = scope.spawn(move || {
+                // SAFETY: Takes nothing and cannot fail.
+                send.send(unsafe { libc::pthread_self() })?;
+                self.run()
+            });
+            let thread = receive.recv()?;
+            while !runner.is_finished() {
+                // Until one meets it in KVM_RUN.
+                kick(thread);
+                thread::sleep(Duration::from_millis(5));
+            }
+            join(runner)
+        })?;
+        ensure!(
+            exit == Exit::Error(libc::EINTR),
+            "powered off: want EINTR, got {exit:?}"
+        );
+        Ok(())
+    }
+
     /// Its number in the VM.
     pub fn index(&self) -> usize {
         self.index
@@ -413,12 +548,50 @@ impl Drop for Spinner {
     }
 }
 
-/// A signal that does nothing but end a KVM_RUN.
-fn kick(thread: libc::pthread_t) {
+/// `struct kvm_signal_mask` with what a 64-bit kernel wants behind it.
+#[repr(C)]
+struct SignalMask {
+    len: u32,
+    set: [u8; 8],
+}
+
+/// `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`, which kvm-ioctls does not have.
+const KVM_SET_SIGNAL_MASK: u32 = 0x4004_ae8b;
+
+/// SIGUSR1 waits while this lives.
+struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    fn new() -> Result<Self> {
+        // SAFETY: All zeroes is a set.
+        let (mut set, mut old): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+        // SAFETY: Both sets are ours.
+        let blocked = unsafe {
+            libc::sigaddset(&mut set, libc::SIGUSR1);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut old)
+        };
+        ensure!(blocked == 0, "pthread_sigmask");
+        Ok(Self(old))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: The set is ours.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
+fn set_kick_handler() {
     extern "C" fn nothing(_: libc::c_int) {}
     let handler: extern "C" fn(libc::c_int) = nothing;
     // SAFETY: The handler touches nothing.
     unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+}
+
+/// A signal that does nothing but end a KVM_RUN.
+fn kick(thread: libc::pthread_t) {
+    set_kick_handler();
     // SAFETY: Callers have not joined the thread yet.
     unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
 }
@@ -436,6 +609,55 @@ const PC: usize = 32;
 /// The identifier of a core register: its offset in 32-bit words.
 fn register(number: usize) -> u64 {
     KVM_REG_ARM64 | KVM_REG_SIZE_U64 | u64::from(KVM_REG_ARM_CORE) | (number as u64 * 2)
+}
+
+// Of KVM's header, newer than kvm-bindings.
+const GUEST_MEMFD_FLAG_MMAP: u64 = 1 << 0;
+const GUEST_MEMFD_FLAG_INIT_SHARED: u64 = 1 << 1;
+
+/// A page of the VMM's address space, far from where mmap puts anything by itself.
+struct Place {
+    address: usize,
+    mapped: bool,
+}
+
+impl Place {
+    fn new(number: usize) -> Self {
+        Self {
+            address: (64 << 30) + number * guest::HOST_PAGE as usize,
+            mapped: false,
+        }
+    }
+
+    fn map(&mut self, file: Option<&OwnedFd>) -> Result<()> {
+        let (flags, fd) = match file {
+            Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+        };
+        // SAFETY: With MAP_FIXED_NOREPLACE nothing that is there is touched.
+        let address = unsafe {
+            libc::mmap(
+                self.address as *mut _,
+                guest::HOST_PAGE as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags | libc::MAP_FIXED_NOREPLACE,
+                fd,
+                0,
+            )
+        };
+        self.mapped = address as usize == self.address;
+        ensure!(self.mapped, "mmap: {}", std::io::Error::last_os_error());
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.mapped {
+            // SAFETY: Mapped here, and the VM that knew it is closed.
+            unsafe { libc::munmap(self.address as *mut _, guest::HOST_PAGE as usize) };
+        }
+    }
 }
 
 /// Guest RAM.

@@ -4,12 +4,17 @@
 
 use crate::vm::Record;
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::ffi::{CStr, CString};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-static SHOWN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+static SHOWN: Mutex<BTreeSet<CString>> = Mutex::new(BTreeSet::new());
+
+fn shown() -> MutexGuard<'static, BTreeSet<CString>> {
+    SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The directory of one VM.
-pub(crate) struct VmFiles(usize);
+pub(crate) struct VmFiles(CString);
 
 impl VmFiles {
     /// Makes it.
@@ -17,21 +22,20 @@ impl VmFiles {
     /// # Safety
     ///
     /// None here.
-    pub(crate) unsafe fn new(record: &Record) -> Option<Self> {
-        let number = record.vm().number();
-        SHOWN.lock().ok()?.insert(number).then_some(Self(number))
+    pub(crate) unsafe fn new(_: &Record, name: &CStr) -> Option<Self> {
+        shown()
+            .insert(name.to_owned())
+            .then(|| Self(name.to_owned()))
     }
 }
 
 impl Drop for VmFiles {
     fn drop(&mut self) {
-        if let Ok(mut shown) = SHOWN.lock() {
-            shown.remove(&self.0);
-        }
+        shown().remove(&self.0);
     }
 }
 
-/// Whether the VM of that number has its directory.
-pub(crate) fn is_shown(number: usize) -> bool {
-    SHOWN.lock().is_ok_and(|shown| shown.contains(&number))
+/// Whether a VM's directory of that name is there.
+pub(crate) fn has_vm(name: &CStr) -> bool {
+    shown().contains(name)
 }

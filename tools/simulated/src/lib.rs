@@ -41,6 +41,8 @@ mod reinit;
 #[allow(dead_code)]
 #[path = "../../../src/vm.rs"]
 mod vm;
+#[path = "../../../src/vm_name.rs"]
+mod vm_name;
 
 mod files;
 mod path;

@@ -135,6 +135,16 @@ pub(crate) mod sync {
     /// A value that is set once, in the life of a module: here, in each of its lives.
     pub(crate) struct SetOnce<T>(AtomicPtr<T>);
 
+    impl<T> Drop for SetOnce<T> {
+        fn drop(&mut self) {
+            let value = *self.0.get_mut();
+            if !value.is_null() {
+                // SAFETY: Leaked by `populate`, and nobody has a reference any more.
+                drop(unsafe { Box::from_raw(value) });
+            }
+        }
+    }
+
     impl<T> SetOnce<T> {
         pub(crate) const fn new() -> Self {
             Self(AtomicPtr::new(ptr::null_mut()))

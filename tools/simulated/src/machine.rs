@@ -10,9 +10,9 @@
 use crate::{
     files, hooks,
     linux::step,
-    path::{Icache, ResetPath},
+    path::ResetPath,
     policy::{Host, Maintenance, Policy},
-    rust::{ftrace, kprobe},
+    rust::{ftrace, kprobe, symbol::IcacheInvalidation},
     vm,
 };
 use shuttle::scheduler::RandomScheduler;
@@ -107,6 +107,9 @@ pub(crate) struct Vcpu {
     index: usize,
 }
 
+/// How large a VM is, which nobody asks here.
+pub(crate) struct VmSize;
+
 /// A VM that nobody refers to any more.
 pub(crate) struct DyingVm(pub(crate) Arc<Vm>);
 
@@ -149,6 +152,26 @@ impl Vm {
     /// Tells it from all others.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    pub(crate) fn debugfs_name<const SIZE: usize>(&self) -> Option<[u8; SIZE]> {
+        let mut name = [0; SIZE];
+        let text = format!("1-{}", self.number);
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        Some(name)
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        1
+    }
+
+    pub(crate) fn size(&self) -> &VmSize {
+        &VmSize
+    }
+
+    pub(crate) fn unmap_reaches_all(&self) -> bool {
+        step();
+        true
     }
 
     fn look(&self) {
@@ -259,7 +282,7 @@ impl Vm {
 
     /// The VM's `stats`; none before its first re-init.
     pub fn stats(&self) -> Option<String> {
-        let record = vm::Record::find(self).filter(|_| files::is_shown(self.number))?;
+        let record = vm::Record::find(self).filter(|record| files::has_vm(record.name()))?;
         let counters = record.tally.counters.iter();
         Some(stats(counters, i32::from(record.is_indebted())))
     }
@@ -320,10 +343,7 @@ fn insert(policy: u64) -> bool {
     let path = ResetPath {
         host,
         // On a CPU that never gets there it is in the kernel's code all the same.
-        icache: (host.native != Maintenance::None || host.dic).then_some(Icache {
-            address: 0,
-            bytes: 8,
-        }),
+        icache: (host.native != Maintenance::None || host.dic).then_some(IcacheInvalidation),
     };
     // A module that comes has its statics new. What the last one left is of no account: while its
     // hooks went out, re-inits of its last moments, under `native`, began resets that nobody ends.

@@ -2,17 +2,14 @@
 
 //! What this kernel's own KVM_ARM_VCPU_INIT does, as the machine was made.
 
-use crate::{policy::Host, rust::kprobe};
+use crate::{
+    policy::Host,
+    rust::{kprobe, symbol::IcacheInvalidation},
+};
 
 pub(crate) struct ResetPath {
     pub(crate) host: Host,
-    pub(crate) icache: Option<Icache>,
-}
-
-/// The `ic ialluis` of the path.
-pub(crate) struct Icache {
-    pub(crate) address: usize,
-    pub(crate) bytes: usize,
+    pub(crate) icache: Option<IcacheInvalidation>,
 }
 
 impl ResetPath {

@@ -7,4 +7,5 @@ pub(crate) mod cpu;
 pub(crate) mod ftrace;
 pub(crate) mod kprobe;
 pub(crate) mod kvm;
+pub(crate) mod symbol;
 pub(crate) mod vm_table;

@@ -4,11 +4,12 @@
 
 use crate::{
     policy::{Policy, Remedy},
-    rust::kvm::{Vcpu, Vm},
+    rust::kvm::Vcpu,
 };
+use std::ffi::CStr;
 
-pub(crate) fn vcpu_reset(_: &Vcpu, _: Policy, _: Remedy, _: bool, _: u64) {}
-pub(crate) fn busy(_: &Vcpu) {}
-pub(crate) fn icache_invalidate(_: &Vm, _: bool, _: u64) {}
-pub(crate) fn stage2_unmap(_: &Vm, _: u64) {}
-pub(crate) fn pay(_: &Vm, _: u64) {}
+pub(crate) fn vcpu_reset(_: &CStr, _: &Vcpu, _: Policy, _: Remedy, _: bool, _: u64) {}
+pub(crate) fn busy(_: &CStr, _: &Vcpu) {}
+pub(crate) fn icache_invalidate(_: &CStr, _: bool, _: u64) {}
+pub(crate) fn stage2_unmap(_: &CStr, _: u64) {}
+pub(crate) fn pay(_: &CStr, _: u64) {}

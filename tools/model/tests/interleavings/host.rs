@@ -229,7 +229,7 @@ impl Host {
                 Own::Elide
             }
             Remedy::IcacheOwed => Own::Elide,
-            Remedy::UnmapOnce => Own::Once(begun.stay()),
+            Remedy::UnmapOnce => begun.stay().map_or(Own::Keep, Own::Once),
             Remedy::Now(_) => unreachable!("no host here has DIC, nor a kernel before 5.8"),
         };
         if unseen {

@@ -248,3 +248,76 @@ mod unmap {
         model(1, Host::unmap, parties, UNSEEN);
     }
 }
+
+/// More re-inits in one stay than the word can tell: with one bit for them, that is so from the first.
+mod too_many_to_tell {
+    use super::protocol::{Gate, Reset};
+    use loom::{
+        sync::{
+            atomic::{fence, AtomicU32, Ordering::Acquire, Ordering::Relaxed},
+            Arc,
+        },
+        thread,
+    };
+
+    struct Vm {
+        gate: Gate,
+        reset: Reset<1>,
+        written: [AtomicU32; 2],
+        fetched: [AtomicU32; 2],
+    }
+
+    impl Vm {
+        fn new() -> Arc<Self> {
+            let zeros = || [0, 0].map(AtomicU32::new);
+            let vm = Self {
+                gate: Gate::new(),
+                reset: Reset::new(),
+                written: zeros(),
+                fetched: zeros(),
+            };
+            // loom's atomics are made when first used, and that must be by one thread alone.
+            vm.settled();
+            Arc::new(vm)
+        }
+
+        fn settled(&self) {
+            assert!(!self.reset.is_indebted());
+            assert_eq!(self.gate.word().load(), 0);
+        }
+
+        fn reset(&self, vcpu: usize, reinits: u32) {
+            for version in 1..=reinits {
+                self.written[vcpu].store(version, Relaxed);
+                self.reset.begin(&self.gate, true);
+            }
+            self.run();
+            assert_eq!(self.fetched[vcpu].load(Relaxed), reinits);
+        }
+
+        fn run(&self) {
+            if self.gate.word().load() != 0 {
+                self.reset.run(&self.gate, || {
+                    for (written, fetched) in self.written.iter().zip(&self.fetched) {
+                        fetched.fetch_max(written.load(Relaxed), Relaxed);
+                    }
+                });
+            }
+            fence(Acquire);
+        }
+    }
+
+    #[test]
+    fn all_are_paid_and_the_gate_is_closed() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = builder.preemption_bound.or(Some(3));
+        builder.check(|| {
+            let vm = Vm::new();
+            let other = vm.clone();
+            let thread = thread::spawn(move || other.reset(0, 3));
+            vm.reset(1, 2);
+            thread.join().unwrap();
+            vm.settled();
+        });
+    }
+}

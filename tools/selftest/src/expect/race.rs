@@ -189,10 +189,12 @@ impl Model {
 
     /// Takes for granted what was read, of one VM or of all, as far as races left it open. What VMs
     /// owe has to be read first.
-    pub fn adopt(&mut self, name: Option<&str>, got: &Counters) {
-        let (counters, slack) = match name.map(|name| self.vms.get_mut(name)) {
+    pub fn adopt(&mut self, shown: Option<&str>, got: &Counters) {
+        let mut vms = self.vms.iter_mut();
+        let vm = shown.map(|shown| vms.find(|(name, vm)| vm.shown(name) == shown));
+        let (counters, slack) = match vm {
             None => (&mut self.total, &mut self.slack),
-            Some(Some(vm)) => {
+            Some(Some((_, vm))) => {
                 if std::mem::take(&mut vm.may_owe) {
                     vm.owed = got.pending > 0;
                 }

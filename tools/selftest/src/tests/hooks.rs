@@ -2,12 +2,22 @@
 //! What else goes on at the places that the module hooks: kprobes switched off for the whole host
 //! behind its back, and other tracers.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use selftest::expect::Policy;
+use elf::{ElfStream, endian::AnyEndian};
+use selftest::expect::{NativeReset, Policy};
+use selftest::guest::Routine;
 
+use crate::kmsg::Kmsg;
 use crate::lab::Lab;
+use crate::module;
 use crate::vm::Vm;
 
 /// Off and on again while the module is there.
@@ -90,4 +100,143 @@ fn loaded_and_reset(lab: &Lab, tracer: &str) -> Result<()> {
     lab.load(Policy::Once)?;
     one_reset(lab, &mut vm, tracer)?;
     lab.unload()
+}
+
+/// ftrace stops for a bug of its own, and takes no redirect back: the module's text goes on being
+/// called. Unloading must not return then, and guests must not notice. Leaves a host to be switched off.
+pub fn ftrace_stopped(lab: &Lab) -> Result<()> {
+    let mut vm = lab.vm(2)?;
+    vm.report()?;
+    lab.load(Policy::Once)?;
+    module::insert_from(Path::new("/stop_ftrace.ko"), "").context("insmod stop_ftrace")?;
+    one_reset(lab, &mut vm, "ftrace stopped")?;
+
+    let mut log = Kmsg::open().context("/dev/kmsg")?;
+    // For good: a process of its own, which nobody waits for.
+    let mut rmmod = Command::new("rmmod")
+        .arg(module::NAME)
+        .spawn()
+        .context("rmmod")?;
+    thread::sleep(Duration::from_secs(5));
+    ensure!(
+        rmmod.try_wait()?.is_none() && module::is_loaded(),
+        "rmmod returned, though KVM's functions lead to the module"
+    );
+    let mut said = log.records()?;
+    said.retain(|record| record.contains(module::NAME));
+    ensure!(
+        said.len() == 1 && said[0].contains("this task does not return"),
+        "want one line in the log, got {said:?}"
+    );
+    // Nothing can be read of it any more. Guests are reset as ever.
+    for _ in 0..lab.reps {
+        vm.rewrite()?;
+        vm.reset()?;
+        vm.report()?;
+    }
+    vm.while_running(|others, _| others[0].reset(Routine::Report))?;
+    drop(vm);
+    // As far as it ever will be.
+    lab.model().unload();
+    Ok(())
+}
+
+/// The function that KVM_ARM_VCPU_INIT goes through, whose code the module reads when it is loaded.
+const PATH: &str = "kvm_arch_vcpu_ioctl";
+
+/// Other people's kprobes on the very instructions that the module reads: it finds what is under them,
+/// and both work, whoever comes first.
+pub fn probed(lab: &Lab) -> Result<()> {
+    let probes = Probes::everywhere(lab)?;
+    loaded_and_reset(lab, "probed before the load")?;
+    drop(probes);
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    lab.load(Policy::Once)?;
+    let probes = Probes::everywhere(lab)?;
+    one_reset(lab, &mut vm, "probed after the load")?;
+    lab.unload()?;
+    drop(probes);
+    vm.reset()?;
+    vm.report()
+}
+
+/// A kprobe event on each call, `ic ialluis` and `dsb ish` of [`PATH`]: what the module looks for.
+struct Probes(());
+
+impl Probes {
+    fn everywhere(lab: &Lab) -> Result<Self> {
+        let is_call = |word: u32| word & 0xfc00_0000 == 0x9400_0000;
+        let probes = Self(());
+        let mut placed = Vec::new();
+        for (at, word) in code(PATH)?.into_iter().enumerate() {
+            let offset = at * 4;
+            let probe = format!("p:path/at{offset} {PATH}+{offset}\n");
+            // The call that belongs to ftrace cannot be probed.
+            let read = is_call(word) || [IC, PROBE, DSB].contains(&word);
+            if read && append("kprobe_events", &probe).is_ok() {
+                placed.push(word);
+            }
+        }
+        // Wrong kernels lack the invalidation.
+        let invalidates = placed.iter().any(|word| [IC, PROBE].contains(word));
+        ensure!(
+            placed.iter().any(|&word| is_call(word))
+                && (invalidates || lab.host().native_reset != NativeReset::Icache),
+            "{PATH} has other code than expected: {placed:x?}"
+        );
+        trace("events/path/enable", "1")?;
+        Ok(probes)
+    }
+}
+
+const IC: u32 = 0xd508_711f;
+/// Of a kprobe: the module's own is on the `ic ialluis`.
+const PROBE: u32 = 0xd420_0080;
+const DSB: u32 = 0xd503_3b9f;
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        let _ = trace("events/path/enable", "0");
+        let _ = trace("kprobe_events", "\n");
+    }
+}
+
+fn append(file: &str, text: &str) -> std::io::Result<()> {
+    let path = format!("{TRACING}/{file}");
+    let mut file = fs::OpenOptions::new().append(true).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// The code of a function of the kernel's, up to the next one.
+fn code(function: &str) -> Result<Vec<u32>> {
+    let symbols = fs::read_to_string("/proc/kallsyms").context("/proc/kallsyms")?;
+    let parsed: Vec<_> = symbols
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            Some((address, words.nth(1)?))
+        })
+        .collect();
+    let (start, _) = *parsed
+        .iter()
+        .find(|(_, name)| *name == function)
+        .with_context(|| format!("/proc/kallsyms has no {function}"))?;
+    let later = parsed.iter().map(|(address, _)| *address);
+    let end = later.filter(|&address| address > start).min();
+    let length = end.context("the last function of all")? - start;
+
+    let memory = File::open("/proc/kcore").context("/proc/kcore")?;
+    let core = ElfStream::<AnyEndian, _>::open_stream(memory.try_clone()?)?;
+    let mut segments = core.segments().iter();
+    let segment = segments
+        .find(|segment| (segment.p_vaddr..segment.p_vaddr + segment.p_memsz).contains(&start))
+        .context("/proc/kcore has no kernel text")?;
+    let mut code = vec![0; length as usize];
+    memory.read_exact_at(&mut code, segment.p_offset + (start - segment.p_vaddr))?;
+    let words = code.chunks_exact(4);
+    Ok(words
+        .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect())
 }

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! VMs that come and go, in every state, and in numbers.
 
-use std::env;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use selftest::expect::Policy;
 
 use super::victim;
@@ -31,14 +29,7 @@ pub fn destroyed_in_reset(lab: &Lab) -> Result<()> {
 /// SIGKILL to the VMM.
 pub fn killed(lab: &Lab) -> Result<()> {
     for (state, owed) in victim::STATES {
-        let mut child = Command::new(env::current_exe()?)
-            .args(["--victim", state])
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start a VMM to kill")?;
-        let output = child.stdout.take().context("the VMM's output")?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
+        let (mut child, line) = victim::start(state)?;
         let pending = module::stats("stats")?.pending;
         child.kill()?;
         child.wait()?;
@@ -56,6 +47,53 @@ pub fn killed(lab: &Lab) -> Result<()> {
         lab.check(&format!("{state}: killed"))?;
     }
     Ok(())
+}
+
+/// `rmmod` while VMs die. KVM takes much of a VM down, and frees it, before the module hears of it.
+pub fn unload_while_dying(lab: &Lab) -> Result<()> {
+    for delay in [0, 1, 2, 5, 10, 20, 40, 80] {
+        lab.load(Policy::Once)?;
+        let mut vmms = Vec::new();
+        for _ in 0..10 {
+            vmms.push(victim::start("in_reset")?);
+        }
+        vmms.iter_mut().try_for_each(|(vmm, _)| vmm.kill())?;
+        thread::sleep(Duration::from_millis(delay));
+        lab.unload()?;
+        for (mut vmm, line) in vmms {
+            vmm.wait()?;
+            ensure!(line == "ready\n", "the VMM did not get there");
+        }
+    }
+    Ok(())
+}
+
+/// A VM whose descriptor is closed lives as long as its vCPUs, and its name with it: KVM gives none to
+/// another VM with the same descriptor, which is shown and told apart all the same.
+pub fn same_name(lab: &Lab) -> Result<()> {
+    let mut first = lab.vm(2)?;
+    first.report()?;
+    first.close();
+    let mut second = lab.vm(2)?;
+    second.report()?;
+    first.reset()?;
+    second.reset()?;
+    ensure!(
+        second.shown().contains("-vm"),
+        "the same descriptor was not to be had again"
+    );
+    lab.check("both in reset")?;
+    let mut third = lab.vm(1)?;
+    third.report()?;
+    third.reset()?;
+    lab.check("a third in reset")?;
+    first.report()?;
+    lab.check("the first runs")?;
+    drop(first);
+    lab.check("the first is gone")?;
+    second.report()?;
+    second.reset()?;
+    lab.check("the second is reset again")
 }
 
 /// Several threads make, reset and destroy VMs, so that addresses are used again.

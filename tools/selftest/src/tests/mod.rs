@@ -43,6 +43,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "guest_asks", policies: ALL, run: reset::guest_asks },
     Test { name: "immediate_exit", policies: ALL, run: reset::immediate_exit },
     Test { name: "failing_run", policies: ALL, run: reset::failing_run },
+    Test { name: "out_of_reach", policies: ALL, run: reset::out_of_reach },
     Test { name: "failing_init", policies: ALL, run: reset::failing_init },
     Test { name: "cpu_on_pending", policies: ALL, run: reset::cpu_on_pending },
 
@@ -57,6 +58,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "trace_events", policies: ALL, run: show::trace_events },
 
     Test { name: "destroyed_in_reset", policies: ALL, run: life::destroyed_in_reset },
+    Test { name: "same_name", policies: BOTH, run: life::same_name },
     Test { name: "killed", policies: BOTH, run: life::killed },
     Test { name: "churn", policies: BOTH, run: life::churn },
     Test { name: "many_vcpus", policies: ONCE, run: life::many_vcpus },
@@ -76,8 +78,14 @@ pub const TESTS: &[Test] = &[
     Test { name: "unload_in_reset", policies: UNLOADED, run: loading::unload_in_reset },
     Test { name: "disarmed_before_load", policies: UNLOADED, run: hooks::disarmed_before_load },
     Test { name: "traced", policies: UNLOADED, run: hooks::traced },
+    Test { name: "probed", policies: UNLOADED, run: hooks::probed },
+    Test { name: "unload_while_dying", policies: UNLOADED, run: life::unload_while_dying },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
+    Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
 ];
+
+/// Those that run only where they are named, for the host is of no use behind them.
+pub const ON_REQUEST: [&str; 1] = ["ftrace_stopped"];
 
 /// What a test returns that does not apply.
 #[derive(Debug)]

@@ -139,8 +139,9 @@ pub fn immediate_exit(lab: &Lab) -> Result<()> {
     lab.check("running")
 }
 
-/// A KVM_RUN that fails, or that a signal ends, may have entered the guest: it pays, and it ends the
-/// reset.
+/// A KVM_RUN that gets as far as KVM's own look at the vCPU pays, and ends the reset, whether or not
+/// the guest is entered in the end: where it fails, where a signal ends it, before the guest or in it,
+/// and where the vCPU is powered off.
 pub fn failing_run(lab: &Lab) -> Result<()> {
     let mut vm = lab.vm(2)?;
     vm.report()?;
@@ -158,8 +159,38 @@ pub fn failing_run(lab: &Lab) -> Result<()> {
     vm.vcpus[1].interrupt()?;
     lab.check("after a KVM_RUN that a signal ended")?;
     vm.reset()?;
+    vm.vcpus[1].run_with_signal_pending()?;
+    lab.check("after a KVM_RUN that a signal kept from the guest")?;
+    vm.reset()?;
+    vm.vcpus[1].run_stopped()?;
+    lab.check("after a KVM_RUN of a vCPU that is powered off")?;
+    vm.reset()?;
+    vm.run_uninitialised()?;
+    lab.check("after a KVM_RUN that KVM refused at once")?;
+    vm.rewrite()?;
+    vm.reset()?;
     vm.report()?;
     lab.check("running")
+}
+
+/// Memory that an unmap may leave mapped, guest_memfd or what has a hole in it: then each re-init
+/// makes its own, as the kernel does.
+pub fn out_of_reach(lab: &Lab) -> Result<()> {
+    for (guest_memfd, mapped) in [(false, true), (false, false), (true, true), (true, false)] {
+        let mut vm = lab.vm(3)?;
+        vm.add_memory(guest_memfd, mapped)?;
+        vm.report()?;
+        vm.rewrite()?;
+        vm.reset()?;
+        lab.check(&format!(
+            "guest_memfd {guest_memfd}, mapped {mapped}: in reset"
+        ))?;
+        vm.report()?;
+        lab.check(&format!(
+            "guest_memfd {guest_memfd}, mapped {mapped}: running"
+        ))?;
+    }
+    Ok(())
 }
 
 /// An init that KVM refuses moves no counter, in reset or not.

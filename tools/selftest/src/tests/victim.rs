@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A VMM that gets into some state, says so, and waits to be killed in it.
 
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use selftest::guest::Routine;
 
 use crate::lab::Lab;
@@ -19,6 +22,19 @@ pub const STATES: [(&str, Option<bool>); 6] = [
     ("busy", Some(false)),
     ("storm", None),
 ];
+
+/// Starts one. Returns what it said once it was in the state.
+pub fn start(state: &str) -> Result<(Child, String)> {
+    let mut child = Command::new(env::current_exe()?)
+        .args(["--victim", state])
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start a VMM to kill")?;
+    let output = child.stdout.take().context("the VMM's output")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    Ok((child, line))
+}
 
 pub fn main(arguments: &[String]) -> Result<()> {
     let [state] = arguments else {

@@ -28,6 +28,10 @@ impl AtomicU64 {
         self.0.store(value, SeqCst);
     }
 
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, SeqCst) + 1
+    }
+
     /// For counters: nobody acts on them.
     pub(crate) fn add(&self, value: u64) {
         self.0.fetch_add(value, SeqCst);
@@ -46,9 +50,12 @@ impl AtomicI32 {
         self.0.load(SeqCst)
     }
 
+    /// All that the module counts in one are VMs, and anyone may look at any time.
     pub(crate) fn fetch_add(&self, value: i32) -> i32 {
         step();
-        self.0.fetch_add(value, SeqCst)
+        let before = self.0.fetch_add(value, SeqCst);
+        assert!(before + value >= 0, "{} VMs", before + value);
+        before
     }
 
     /// Not for the module.

@@ -10,16 +10,22 @@ use crate::{
     linux::{step, wait},
     prelude::*,
 };
-use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use core::{
+    marker::PhantomData,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
 use std::sync::Mutex;
 
-pub(crate) trait Replacement {
+/// # Safety
+///
+/// None here.
+pub(crate) unsafe trait Replacement: Sized + 'static {
     type Argument: Argument;
     #[allow(dead_code)]
     const FUNCTION: &'static CStr;
     #[allow(dead_code)]
-    fn original() -> &'static Original;
-    fn call(argument: &Self::Argument);
+    fn entry() -> &'static Entry<Self>;
+    fn call(argument: &Self::Argument, original: Original<'_, Self>);
 }
 
 /// A function is told by its argument: no two take the same.
@@ -32,16 +38,33 @@ pub(crate) trait Argument: Sized + 'static {
 }
 
 /// Nothing: the functions know their originals.
-pub(crate) struct Original;
+pub(crate) struct Entry<R>(PhantomData<fn() -> R>);
 
-impl Original {
+impl<R> Entry<R> {
     pub(crate) const fn new() -> Self {
-        Self
+        Self(PhantomData)
     }
 }
 
-pub(crate) fn original<R: Replacement>(argument: &R::Argument) {
+/// A call of the function that `R` replaces.
+pub(crate) struct Original<'a, R: Replacement>(&'a R::Argument);
+
+impl<R: Replacement> Original<'_, R> {
+    pub(crate) fn call(self) {
+        self.0.original();
+    }
+}
+
+/// # Safety
+///
+/// None here.
+pub(crate) unsafe fn call_original<R: Replacement>(argument: &R::Argument) {
     argument.original();
+}
+
+/// What redirects `R` calls.
+fn replace<R: Replacement>(argument: &R::Argument) {
+    R::call(argument, Original(argument));
 }
 
 pub(crate) trait RunEntry {
@@ -151,7 +174,7 @@ impl Plan {
 
     pub(crate) fn replace<R: Replacement>(mut self) -> Result<Self> {
         self.0.push(Box::new(|redirects| {
-            *R::Argument::replacement(redirects) = Some(R::call);
+            *R::Argument::replacement(redirects) = Some(replace::<R>);
         }));
         Ok(self)
     }

@@ -2,6 +2,7 @@
 
 //! The one probe there is.
 
+use super::symbol::IcacheInvalidation;
 use crate::{
     linux::{step, wait},
     prelude::Result,
@@ -14,7 +15,7 @@ use std::sync::Mutex;
 
 pub(crate) enum Step {
     Execute,
-    Over(#[allow(dead_code)] usize),
+    Over,
 }
 
 pub(crate) trait Probe {
@@ -33,7 +34,7 @@ static ENABLED: AtomicBool = AtomicBool::new(true);
 pub(crate) struct InstructionProbe<P: Probe>(PhantomData<P>);
 
 impl<P: Probe> InstructionProbe<P> {
-    pub(crate) fn new(_address: usize) -> Result<Self> {
+    pub(crate) fn new(_target: IcacheInvalidation) -> Result<Self> {
         step();
         set(Some((P::hit, P::executed)));
         Ok(Self(PhantomData))
@@ -77,7 +78,7 @@ pub(crate) fn reach(execute: impl FnOnce()) {
     match handlers().filter(|_| fires) {
         None => execute(),
         Some((hit, executed)) => match hit() {
-            Step::Over(_) => {}
+            Step::Over => {}
             Step::Execute => {
                 execute();
                 executed();

@@ -2,7 +2,7 @@
 
 //! VMs and vCPUs as the module sees them.
 
-pub(crate) use crate::machine::{in_vcpu_init as current_in_vcpu_init, DyingVm, Vcpu, Vm};
+pub(crate) use crate::machine::{in_vcpu_init as current_in_vcpu_init, DyingVm, Vcpu, Vm, VmSize};
 
 pub(crate) type ProcessName = [u8; 16];
 

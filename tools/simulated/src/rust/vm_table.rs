@@ -8,26 +8,43 @@ use crate::{
     prelude::{KBox, Pin, Result},
     sync,
 };
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 pub(crate) struct VmTable<T> {
     entries: Mutex<BTreeMap<usize, Pin<KBox<T>>>>,
-    /// As in the module: no entry comes or goes while it is held.
+    open: AtomicBool,
+    /// As in the module: no entry goes while it is held.
     changes: sync::Mutex<()>,
 }
 
 impl<T: Send + Sync> VmTable<T> {
-    pub(crate) const fn new() -> Self {
+    /// # Safety
+    ///
+    /// None here.
+    pub(crate) const unsafe fn new() -> Self {
         Self {
             entries: Mutex::new(BTreeMap::new()),
+            open: AtomicBool::new(false),
             changes: sync::Mutex::new(()),
         }
     }
 
-    pub(crate) fn open(&'static self) -> OpenTable<T> {
-        self.entries().clear();
-        OpenTable(self)
+    /// # Safety
+    ///
+    /// None here.
+    pub(crate) unsafe fn open(&self) {
+        self.open.store(true, SeqCst);
+    }
+
+    /// # Safety
+    ///
+    /// No entry is used any more.
+    pub(crate) unsafe fn close(&self) {
+        self.open.store(false, SeqCst);
+        let entries = std::mem::take(&mut *self.entries());
+        drop(entries);
     }
 
     /// Never held where others may go on.
@@ -55,11 +72,12 @@ impl<T: Send + Sync> VmTable<T> {
         if let Some(entry) = self.get(vm) {
             return Some(entry);
         }
-        let _changes = self.changes.lock();
-        if self.get(vm).is_none() {
-            let entry = make().ok()?;
-            self.entries().insert(vm.number(), entry);
+        if !self.open.load(SeqCst) {
+            return None;
         }
+        let entry = make().ok()?;
+        step();
+        self.entries().entry(vm.number()).or_insert(entry);
         self.get(vm)
     }
 
@@ -79,15 +97,5 @@ impl<T: Send + Sync> VmTable<T> {
             // SAFETY: Boxed, and not taken out while the lock is held.
             visit(unsafe { &*entry });
         }
-    }
-}
-
-pub(crate) struct OpenTable<T: 'static>(&'static VmTable<T>);
-
-impl<T> Drop for OpenTable<T> {
-    fn drop(&mut self) {
-        let entries = self.0.entries.lock();
-        let entries = std::mem::take(&mut *entries.unwrap_or_else(|error| error.into_inner()));
-        drop(entries);
     }
 }
