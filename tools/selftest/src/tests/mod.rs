@@ -69,6 +69,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "policy_file", policies: ONCE, run: loading::policy_file },
     Test { name: "load_twice", policies: ONCE, run: loading::load_twice },
     Test { name: "second_copy", policies: ONCE, run: refusals::second_copy },
+    Test { name: "another_build", policies: UNLOADED, run: refusals::another_build },
     Test { name: "unload_with_open_file", policies: ONCE, run: loading::unload_with_open_file },
     Test { name: "policy_parameter", policies: UNLOADED, run: loading::policy_parameter },
     Test { name: "load_while_running", policies: UNLOADED, run: loading::load_while_running },
