@@ -5,6 +5,7 @@ mod hooks;
 mod life;
 mod loading;
 mod mixed;
+mod mode;
 pub mod refusals;
 mod reset;
 mod show;
@@ -36,6 +37,7 @@ const UNLOADED: &[Policy] = &[];
 // Loading and unloading take seconds: those who need it come last.
 #[rustfmt::skip]
 pub const TESTS: &[Test] = &[
+    Test { name: "kvm_mode", policies: UNLOADED, run: mode::as_asked },
     Test { name: "first_init", policies: ALL, run: reset::first_init },
     Test { name: "sequence", policies: ALL, run: reset::sequence },
     Test { name: "parallel", policies: ALL, run: reset::parallel },
