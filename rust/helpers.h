@@ -52,6 +52,13 @@ void run_entry_handler(struct kvm_vcpu *vcpu);
 
 void probe_skip(struct pt_regs *regs, unsigned long bytes);
 
+/*
+ * built_for.c: the versions (uname -v) of the kernel that this was built for, or NULL,
+ * and of this one.
+ */
+const char *kernel_built_for(void);
+const char *kernel_running(void);
+
 /* What the CPU capabilities that all CPUs of this host have in common say. */
 bool cpu_has_fwb(void);
 bool cpu_has_dic(void);

@@ -6,6 +6,7 @@
 
 pub(crate) mod atomic;
 mod bindings;
+pub(crate) mod built_for;
 pub(crate) mod cpu;
 pub(crate) mod debugfs;
 pub(crate) mod ftrace;

@@ -45,6 +45,7 @@ struct KvmFwbReset {
 
 impl kernel::Module for KvmFwbReset {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        rust::built_for::check()?;
         let number = value(module_parameters::policy.value());
         let Some(policy) = Policy::from_number(number.into()) else {
             pr_err!("policy={number} is unknown: use 0 (native), 1 (fwb), 2 (once) or 3 (unmap)\n");

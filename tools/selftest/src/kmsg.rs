@@ -6,9 +6,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// What a kernel says when something is wrong with it.
-const SPLATS: [&str; 13] = [
+const SPLATS: [&str; 14] = [
     "WARNING:",
     "BUG:",
+    // slab_debug names the cache, as in `BUG kmalloc-64 (Tainted: ...): Poison overwritten`.
+    ";BUG ",
     "Oops",
     "Internal error",
     "Unable to handle",
@@ -22,16 +24,23 @@ const SPLATS: [&str; 13] = [
     "UBSAN:",
 ];
 
-/// The log from when it was opened on.
+/// The kernel's log, read record by record.
 pub struct Kmsg(File);
 
 impl Kmsg {
+    /// From now on.
     pub fn open() -> io::Result<Self> {
-        let mut file = OpenOptions::new()
+        let mut log = Self::from_boot()?;
+        log.0.seek(SeekFrom::End(0))?;
+        Ok(log)
+    }
+
+    /// All of the log that the kernel still has.
+    pub fn from_boot() -> io::Result<Self> {
+        let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
             .open("/dev/kmsg")?;
-        file.seek(SeekFrom::End(0))?;
         Ok(Self(file))
     }
 

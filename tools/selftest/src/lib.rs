@@ -2,6 +2,7 @@
 //! A VMM whose guests report what code they ran, the module as an operator meets it, and a model of
 //! what it must count. What needs no KVM has unit tests on any host.
 
+pub mod boot;
 pub mod expect;
 pub mod guest;
 #[cfg(target_arch = "aarch64")]
@@ -13,5 +14,7 @@ pub mod latency;
 #[cfg(target_arch = "aarch64")]
 pub mod marker;
 pub mod module;
+#[cfg(target_arch = "aarch64")]
+pub mod poison;
 #[cfg(target_arch = "aarch64")]
 pub mod vm;

@@ -9,7 +9,7 @@ mod runner;
 mod tests;
 
 #[cfg(target_arch = "aarch64")]
-use selftest::{kmsg, lab, module, vm};
+use selftest::{boot, kmsg, lab, module, vm};
 
 #[cfg(target_arch = "aarch64")]
 fn main() -> std::process::ExitCode {

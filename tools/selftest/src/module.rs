@@ -8,12 +8,14 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use crate::boot;
 use crate::expect::Counters;
 use crate::latency::Latency;
 use anyhow::{Context, Result, anyhow};
 
 pub const NAME: &str = "kvm_fwb_reset";
 pub const IMAGE: &str = "/kvm_fwb_reset.ko";
+const EVENTS: &str = "/sys/kernel/tracing/events/kvm_fwb_reset/enable";
 const DEBUGFS: &str = "/sys/kernel/debug";
 
 /// `insmod` with these parameters.
@@ -21,7 +23,8 @@ pub fn insert(parameters: &str) -> io::Result<()> {
     insert_from(Path::new(IMAGE), parameters)
 }
 
-/// The same with another file.
+/// The same with another file. Its trace events are switched on if the host was booted for that: what
+/// only they look at is looked at in all tests.
 pub fn insert_from(image: &Path, parameters: &str) -> io::Result<()> {
     let image = File::open(image)?;
     let parameters = CString::new(parameters)?;
@@ -33,7 +36,11 @@ pub fn insert_from(image: &Path, parameters: &str) -> io::Result<()> {
             parameters.as_ptr(),
             0,
         )
-    })
+    })?;
+    match boot::word("fwb.events")? {
+        Some(_) => fs::write(EVENTS, "1"),
+        None => Ok(()),
+    }
 }
 
 /// `rmmod`: refuses rather than waits while the module is in use.

@@ -2,7 +2,6 @@
 //! The command line, and the run of the tests one after the other.
 
 use std::env;
-use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use selftest::expect::Policy;
 use selftest::ktap::{Ktap, Outcome};
 
+use crate::boot;
 use crate::kmsg::Kmsg;
 use crate::lab::Lab;
 use crate::module;
@@ -25,7 +25,8 @@ NAME is a test, or a test and a policy: `sequence`, `sequence.once`. Without any
 those that leave a host of no use: `ftrace_stopped`.
 FACTS are what the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`: the names
 and values of the module's `host` file, with fwb and dic at least. Without --expect they are taken
-from `fwb.expect=FACTS` on the kernel's command line. --without-kvm is for a host that was booted with
+from `fwb.expect=FACTS` on the kernel's command line. With `fwb.events` there, the module's trace events
+are on whenever it is loaded; with `slab_debug=`, each test ends in a look at what it freed. --without-kvm is for a host that was booted with
 kvm-arm.mode=none: the one test there is that the module refuses it.";
 
 struct Options {
@@ -135,14 +136,9 @@ fn parse(arguments: &[String]) -> Result<Options> {
         }
     }
     if options.facts.is_empty() {
-        let line = fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
-        options.facts = line
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("fwb.expect="))
-            .context(
-                "what machine is this? give --expect, or fwb.expect= on the kernel's command line",
-            )?
-            .to_owned();
+        options.facts = boot::word("fwb.expect")?.context(
+            "what machine is this? give --expect, or fwb.expect= on the kernel's command line",
+        )?;
     }
     Ok(options)
 }
@@ -212,6 +208,7 @@ fn run_case(lab: &Lab, case: &Case, kmsg: &mut Kmsg) -> Result<()> {
         }
     }))
     .unwrap_or_else(|_| Err(anyhow!("the test panicked")));
+    selftest::poison::look()?;
     // The kernel's own complaints come first: they explain the rest.
     let splats = kmsg.splats()?;
     ensure!(

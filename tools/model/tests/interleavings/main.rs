@@ -313,10 +313,13 @@ mod too_many_to_tell {
         builder.preemption_bound = builder.preemption_bound.or(Some(3));
         builder.check(|| {
             let vm = Vm::new();
-            let other = vm.clone();
-            let thread = thread::spawn(move || other.reset(0, 3));
-            vm.reset(1, 2);
-            thread.join().unwrap();
+            let threads = [(0, 3), (1, 2)].map(|(vcpu, reinits)| {
+                let vm = vm.clone();
+                thread::spawn(move || vm.reset(vcpu, reinits))
+            });
+            for thread in threads {
+                thread.join().unwrap();
+            }
             vm.settled();
         });
     }

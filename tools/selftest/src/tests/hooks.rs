@@ -84,10 +84,15 @@ pub fn traced(lab: &Lab) -> Result<()> {
     trace("kprobe_events", &probes.concat())?;
     trace("events/kprobes/enable", "1")?;
     loaded_and_reset(lab, "kprobes")?;
-    let seen = fs::read_to_string(format!("{TRACING}/trace"))?;
+    // Not the trace: where the module's own events were on, that is emptied when the module goes.
+    let profile = fs::read_to_string(format!("{TRACING}/kprobe_profile"))?;
+    let hits = profile.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()? == HOOKED[0]).then(|| words.next())?
+    });
     ensure!(
-        seen.contains(" kvm_arch_vcpu_ioctl_run: "),
-        "the other probes see nothing"
+        hits.is_some_and(|hits| hits != "0"),
+        "the other probes see nothing: {profile}"
     );
     trace("events/kprobes/enable", "0")?;
     trace("kprobe_events", "\n")?;

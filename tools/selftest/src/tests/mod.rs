@@ -5,6 +5,7 @@ mod hooks;
 mod life;
 mod loading;
 mod mixed;
+mod mode;
 pub mod refusals;
 mod reset;
 mod show;
@@ -36,6 +37,7 @@ const UNLOADED: &[Policy] = &[];
 // Loading and unloading take seconds: those who need it come last.
 #[rustfmt::skip]
 pub const TESTS: &[Test] = &[
+    Test { name: "kvm_mode", policies: UNLOADED, run: mode::as_asked },
     Test { name: "first_init", policies: ALL, run: reset::first_init },
     Test { name: "sequence", policies: ALL, run: reset::sequence },
     Test { name: "parallel", policies: ALL, run: reset::parallel },
@@ -71,6 +73,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "policy_file", policies: ONCE, run: loading::policy_file },
     Test { name: "load_twice", policies: ONCE, run: loading::load_twice },
     Test { name: "second_copy", policies: ONCE, run: refusals::second_copy },
+    Test { name: "another_build", policies: UNLOADED, run: refusals::another_build },
     Test { name: "unload_with_open_file", policies: ONCE, run: loading::unload_with_open_file },
     Test { name: "policy_parameter", policies: UNLOADED, run: loading::policy_parameter },
     Test { name: "load_while_running", policies: UNLOADED, run: loading::load_while_running },

@@ -18,7 +18,7 @@ pub fn second_copy(lab: &Lab) -> Result<()> {
     let image = fs::read(module::IMAGE).context(module::IMAGE)?;
     fs::write(copy, renamed(&image, module::NAME, &other)).context("copy")?;
 
-    refused(copy, &other, libc::EBUSY)?;
+    refused(copy, &other, libc::EBUSY, "")?;
 
     // The first is none the worse for it.
     let mut vm = lab.vm(2)?;
@@ -32,11 +32,24 @@ pub fn second_copy(lab: &Lab) -> Result<()> {
 
 /// KVM that was never initialised, as with `kvm-arm.mode=none`. Not one of the tests that want KVM.
 pub fn without_kvm() -> Result<()> {
-    refused(Path::new(module::IMAGE), module::NAME, libc::ENODEV)
+    refused(Path::new(module::IMAGE), module::NAME, libc::ENODEV, "")
 }
 
-/// Loading fails as it should, with one line in the log, and leaves no module and no files.
-fn refused(image: &Path, name: &str, errno: i32) -> Result<()> {
+/// The module as it would be, built for another build of a kernel of this release.
+pub fn another_build(_: &Lab) -> Result<()> {
+    let running = fs::read_to_string("/proc/sys/kernel/version")?;
+    let running = running.trim_end();
+    let other = running.replace("SMP", "PMS");
+    let image = fs::read(module::IMAGE).context(module::IMAGE)?;
+    let file = Path::new("/tmp/other.ko");
+    fs::write(file, renamed(&image, running, &other)).context("a module for another build")?;
+    let message = format!("built for the kernel '{other}', but this is '{running}'");
+    refused(file, module::NAME, libc::ENOEXEC, &message)
+}
+
+/// Loading fails as it should, with one line in the log that has `message`, and leaves no module and no
+/// files.
+fn refused(image: &Path, name: &str, errno: i32, message: &str) -> Result<()> {
     let mut log = Kmsg::open().context("/dev/kmsg")?;
     let parameters = format!("policy={}", Policy::Once as u8);
     match module::insert_from(image, &parameters) {
@@ -49,7 +62,10 @@ fn refused(image: &Path, name: &str, errno: i32) -> Result<()> {
         .filter(|record| record.contains(&format!(";{name}: ")))
         .filter(|record| !record.contains("taints kernel") && !record.contains("tainting kernel"))
         .collect();
-    ensure!(said.len() == 1, "want one line in the log, got {said:?}");
+    ensure!(
+        said.len() == 1 && said[0].contains(message),
+        "want one line in the log, with \"{message}\", got {said:?}"
+    );
     ensure!(
         !Path::new("/sys/module").join(name).exists(),
         "{name} was refused, but is there"

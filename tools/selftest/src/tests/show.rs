@@ -43,6 +43,7 @@ const EVENTS: &str = "events/kvm_fwb_reset";
 pub fn trace_events(lab: &Lab) -> Result<()> {
     let mut vm = lab.vm(4)?;
     vm.report()?;
+    let before = fs::read_to_string(format!("{TRACING}/{EVENTS}/enable"))?;
     trace("trace", "")?;
     trace(&format!("{EVENTS}/enable"), "1")?;
     let result = vm
@@ -50,7 +51,7 @@ pub fn trace_events(lab: &Lab) -> Result<()> {
         .and_then(|()| vm.reset())
         .and_then(|()| vm.report())
         .and_then(|()| vm.while_running(|others, _| others[0].reset(guest::Routine::Report)));
-    trace(&format!("{EVENTS}/enable"), "0")?;
+    trace(&format!("{EVENTS}/enable"), &before)?;
     result?;
 
     let text = fs::read_to_string(format!("{TRACING}/trace"))?;
