@@ -6,7 +6,7 @@ use super::cpu::{Ctr, Midr};
 use crate::{
     cli,
     error::{Error, Result},
-    model::{DEFAULT_ROOT, Snapshot, Tree, has_debugfs},
+    model::{Debugfs, Snapshot, Tree},
 };
 use flate2::read::GzDecoder;
 use std::{
@@ -74,8 +74,8 @@ pub struct Facts {
     pub modules_disabled: bool,
     /// The module is loaded: with what it shows, or why it shows nothing.
     pub module: Option<Result<Snapshot>>,
-    /// debugfs is mounted.
-    pub debugfs: bool,
+    /// Where debugfs is, or why it is not.
+    pub debugfs: Debugfs,
 }
 
 impl Facts {
@@ -84,16 +84,20 @@ impl Facts {
         let system = System(arguments.system.clone());
         let is_here = arguments.system == Path::new("/");
         let module_tree = if !is_here && tree.is_default() {
-            Tree::new(system.path(DEFAULT_ROOT))
+            Tree::Of(arguments.system.clone())
         } else {
             tree.clone()
         };
+        let debugfs = Debugfs::of(&system.0);
+        let in_debugfs = |path: &str| debugfs.path().join(path).display().to_string();
         let module = match module_tree.read() {
-            Err(Error::NotLoaded | Error::NoDebugfs | Error::NoRoot(_) | Error::NotRoot(_))
-                if !system.has("/sys/module/kvm_fwb_reset") =>
-            {
-                None
-            }
+            Err(
+                Error::NotLoaded
+                | Error::NoDebugfs
+                | Error::DebugfsOff
+                | Error::NoRoot(_)
+                | Error::NotRoot(_),
+            ) if !system.has("/sys/module/kvm_fwb_reset") => None,
             other => Some(other),
         };
         let cmdline = system.text("/proc/cmdline").unwrap_or_default();
@@ -128,7 +132,7 @@ impl Facts {
             }),
             cfi: [option("CFI"), option("CFI_CLANG")].contains(&Some(true)),
             unnamed: system.unnamed(),
-            kprobes: system.flag("/sys/kernel/debug/kprobes/enabled"),
+            kprobes: system.flag(&in_debugfs("kprobes/enabled")),
             ftrace: system.flag("/proc/sys/kernel/ftrace_enabled"),
             taken: if module.is_some() {
                 Vec::new()
@@ -143,10 +147,7 @@ impl Facts {
                     == Some("Y"),
             modules_disabled: system.flag("/proc/sys/kernel/modules_disabled") == Some(true),
             module,
-            debugfs: system
-                .text("/proc/self/mounts")
-                .or_else(|| system.text("/proc/mounts"))
-                .is_some_and(|mounts| has_debugfs(&mounts)),
+            debugfs,
         }
     }
 }

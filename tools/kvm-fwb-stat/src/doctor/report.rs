@@ -5,7 +5,7 @@
 use super::facts::{Facts, OPTIONS};
 use crate::{
     error::Error,
-    model::{Hooks, Maintenance, Policy, Snapshot},
+    model::{Debugfs, Hooks, Maintenance, Policy, Snapshot},
 };
 use std::{
     fmt,
@@ -484,7 +484,7 @@ fn conditions(facts: &Facts, cpu: Cpu) -> Findings {
              /sys/kernel/debug/kprobes/enabled is 1",
         ));
     }
-    if !facts.debugfs {
+    if !matches!(facts.debugfs, Debugfs::At(_)) {
         lines.push(note(
             "debugfs is not mounted, and nothing could be shown: \
              mount -t debugfs debugfs /sys/kernel/debug",
