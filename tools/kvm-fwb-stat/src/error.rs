@@ -84,7 +84,7 @@ pub const STATUSES: &[(u8, &str)] = &[
     ),
     (
         11,
-        "doctor: resets are right, but the module cannot be loaded or works degraded",
+        "doctor: the module, or the file that was named, would not be loaded, or works degraded",
     ),
 ];
 
