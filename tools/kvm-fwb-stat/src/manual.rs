@@ -153,8 +153,8 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             (
                 "kvm-fwb-stat --prometheus /var/lib/prometheus/node-exporter/kvm_fwb_reset.prom",
                 "For node_exporter, from a timer. Without the module the file says just that, and so it \
-                 does where nothing can be read. One file for each host: of two with the same metrics \
-                 node_exporter takes neither.",
+                 does where nothing can be read. One file for each host: of two \
+                 node_exporter shows one, be it the older.",
             ),
             (
                 "kvm-fwb-stat doctor",
