@@ -182,6 +182,7 @@ fn on_any_screen_a_number_is_whole_or_not_there() {
         .stats
         .set(Stat::IcacheInvalidate, 123_456_789_012);
     now.total.stats.set(Stat::VcpuReset, 98_765_432_109_876);
+    assert!(screen(&mut large, 132, 24).contains(" 123456789012 "));
     for page in ["", "\n", "a", "?"] {
         press(&mut large, page);
         let all = words(&screen(&mut large, 250, 80));
