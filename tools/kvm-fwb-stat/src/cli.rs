@@ -86,7 +86,8 @@ pub struct Output {
 pub enum Command {
     /// Say what this host does at a guest reset, whether that is right, and what stops the module
     ///
-    /// Works with and without the module, as far as user space can see.
+    /// Works with and without the module, as far as user space can see. The last line is the verdict,
+    /// and the exit status says the same.
     Doctor(Doctor),
     /// Show the policy in force, or switch to another
     Policy {
@@ -112,6 +113,10 @@ pub enum Command {
 
 #[derive(Args, Debug)]
 pub struct Doctor {
+    /// A module's file: say whether this kernel would take this very one
+    #[arg(value_name = "FILE.ko")]
+    pub file: Option<PathBuf>,
+
     /// The host's file system, if it is mounted elsewhere, as in a container
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub system: PathBuf,

@@ -20,6 +20,13 @@ pub enum Error {
     /// Nothing is mounted where debugfs belongs.
     #[error("debugfs is not mounted: run mount -t debugfs debugfs /sys/kernel/debug")]
     NoDebugfs,
+    /// The kernel has no debugfs to mount.
+    #[error(
+        "debugfs is switched off (debugfs=off on the kernel's command line, or its build): nothing \
+         can be shown or switched; the module, if it is loaded, works by the policy that it was \
+         loaded with"
+    )]
+    DebugfsOff,
     /// debugfs is there, and the module is not.
     #[error(
         "the module kvm_fwb_reset is not loaded: insmod kvm_fwb_reset.ko; \
@@ -62,7 +69,10 @@ pub const STATUSES: &[(u8, &str)] = &[
     (1, "reading or writing failed"),
     (2, "wrong usage"),
     (3, "not permitted: not root, or kernel lockdown"),
-    (4, "debugfs is not mounted, or --root is not there"),
+    (
+        4,
+        "debugfs is not mounted or switched off, or --root is not there",
+    ),
     (5, "the module is not loaded"),
     (
         6,
@@ -74,7 +84,7 @@ pub const STATUSES: &[(u8, &str)] = &[
     ),
     (
         11,
-        "doctor: resets are right, but the module cannot be loaded or works degraded",
+        "doctor: the module, or the file that was named, would not be loaded, or works degraded",
     ),
 ];
 
@@ -87,7 +97,7 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Output(_) | Self::PolicyKept(_) => 1,
             Self::NotRoot(_) | Self::Lockdown(_) => 3,
-            Self::NoDebugfs | Self::NoRoot(_) => 4,
+            Self::NoDebugfs | Self::DebugfsOff | Self::NoRoot(_) => 4,
             Self::NotLoaded => 5,
             Self::Damaged { .. } => Self::DAMAGED,
         }
@@ -111,6 +121,7 @@ mod tests {
             Error::NotRoot(path()),
             Error::Lockdown(path()),
             Error::NoDebugfs,
+            Error::DebugfsOff,
             Error::NotLoaded,
             Error::NoRoot(path()),
             Error::Damaged {

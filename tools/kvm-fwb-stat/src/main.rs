@@ -64,7 +64,7 @@ fn run(cli: Cli) -> Result<u8> {
         reverse: cli.reverse,
         filter: cli.filter,
     };
-    let last = output::run(&tree, format, &list, cli.interval, cli.count)?;
+    let last = output::run(&tree, format, &list, cli.interval, cli.count, say)?;
     Ok(note(&last))
 }
 

@@ -127,9 +127,13 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     );
     list(
         "FILES",
-        &mut [(DEFAULT_ROOT, "The module's files. They are root's alone.")]
-            .into_iter()
-            .map(own),
+        &mut [(
+            DEFAULT_ROOT,
+            "The module's files. They are root's alone. Where debugfs is mounted elsewhere, they are \
+             found there.",
+        )]
+        .into_iter()
+        .map(own),
     );
     list(
         "EXAMPLES",
@@ -148,11 +152,17 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
             ),
             (
                 "kvm-fwb-stat --prometheus /var/lib/prometheus/node-exporter/kvm_fwb_reset.prom",
-                "For node_exporter, from a timer. Without the module the file says just that.",
+                "For node_exporter, from a timer. Without the module the file says just that, and so it \
+                 does where nothing can be read. One file for each host: of two \
+                 node_exporter shows one, be it the older.",
             ),
             (
                 "kvm-fwb-stat doctor",
                 "Is this host's kernel doing it right, and would the module load?",
+            ),
+            (
+                "kvm-fwb-stat doctor kvm_fwb_reset.ko && insmod kvm_fwb_reset.ko",
+                "Would the kernel take this very file: its release, its signature?",
             ),
         ]
         .into_iter()

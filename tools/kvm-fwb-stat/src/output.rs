@@ -15,7 +15,7 @@ use crate::{
     },
 };
 use std::{
-    fs::Permissions,
+    fs::{self, Permissions},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -60,80 +60,125 @@ pub struct List {
 }
 
 /// Looks and writes: once, or every `interval`, `count` times or without end. Returns what was seen
-/// last.
+/// last. A look that fails ends nothing as long as others follow, and is told by `say`; but where
+/// the first finds nothing to show, only a file of metrics is kept up to date.
 ///
 /// # Errors
 ///
-/// Where nothing can be read, or nothing written.
+/// Where the last look could read nothing, or nothing can be written.
 pub fn run(
     tree: &Tree,
     format: Format,
     list: &List,
     interval: Option<Duration>,
     count: Option<u64>,
+    say: impl Fn(&str),
 ) -> Result<Snapshot> {
-    let pause = interval.unwrap_or(Duration::from_secs(1));
     if matches!(format, Format::Table) {
         return table(tree, list, interval);
     }
-    // An error is one of the last look: a file of metrics is kept up to date while the module goes
-    // and comes.
-    let repeats = interval.is_some() || count.is_some_and(|count| count > 1);
-    let mut rows = None;
     let mut left = count.unwrap_or(if interval.is_some() { u64::MAX } else { 1 });
-    let mut next = Instant::now();
+    let is_file = matches!(format, Format::Metrics(_, Some(_)));
+    let mut writer = Writer {
+        format,
+        repeats: left > 1,
+        rows: None,
+        last_read: None,
+    };
+    let mut pace = Pace {
+        next: Instant::now(),
+        pause: interval.unwrap_or(Duration::from_secs(1)),
+    };
+    let mut has_shown = is_file;
+    let mut trouble = None;
     loop {
         left -= 1;
-        match look(tree, &format, repeats, &mut rows) {
-            Err(Error::NotLoaded) if left > 0 && is_file(&format) => (),
-            Err(error) => return Err(error),
+        let seen = tree.read();
+        writer.write(&seen)?;
+        match seen {
             Ok(snapshot) if left == 0 => return Ok(snapshot),
-            Ok(_) => (),
+            Err(error) if left == 0 || !has_shown => return Err(error),
+            // Once, and not at each look.
+            seen => {
+                let now = seen.as_ref().err().map(ToString::to_string);
+                if let Some(text) = now.iter().find(|_| now != trouble) {
+                    say(&format!("{text} (going on)"));
+                }
+                trouble = now;
+                has_shown |= seen.is_ok();
+            }
         }
-        // Looks keep their distance, however long each takes.
-        next += pause;
-        thread::sleep(next.saturating_duration_since(Instant::now()));
+        thread::sleep(pace.pause(Instant::now()));
     }
 }
 
-fn is_file(format: &Format) -> bool {
-    matches!(format, Format::Metrics(_, Some(_)))
+/// When to look. Looks keep their distance, however long each takes.
+struct Pace {
+    next: Instant,
+    pause: Duration,
 }
 
-/// One look, of several if `repeats`.
-fn look(
-    tree: &Tree,
-    format: &Format,
+impl Pace {
+    /// How long to wait for the next look, after one that ended `now`. Looks that were missed, for
+    /// the process was stopped, are not made up for: they would all show the same moment.
+    fn pause(&mut self, now: Instant) -> Duration {
+        if now.saturating_duration_since(self.next) >= self.pause {
+            self.next = now;
+        }
+        self.next += self.pause;
+        self.next.saturating_duration_since(now)
+    }
+}
+
+/// Writes one look after the other.
+struct Writer {
+    format: Format,
     repeats: bool,
-    rows: &mut Option<csv::Rows<io::Stdout>>,
-) -> Result<Snapshot> {
-    let snapshot = match tree.read() {
-        Err(Error::NotLoaded) => {
-            // Or what was true last would be scraped for ever.
-            if let Format::Metrics(dialect, file) = format {
-                put(file.as_deref(), &metrics::text(None, *dialect))?;
+    rows: Option<csv::Rows<io::Stdout>>,
+    /// When all could be read last, in seconds since 1970.
+    last_read: Option<f64>,
+}
+
+impl Writer {
+    /// Metrics tell of a failure, too: what was true last would be scraped for ever.
+    fn write(&mut self, seen: &Result<Snapshot>) -> Result<()> {
+        let snapshot = match (seen, &self.format) {
+            (_, Format::Metrics(dialect, file)) => {
+                let look = match (seen, file) {
+                    (Ok(snapshot), _) => metrics::Look::Seen(snapshot),
+                    (Err(Error::NotLoaded), _) => metrics::Look::NotLoaded,
+                    // Whoever reads standard output sees the error.
+                    (Err(_), None) => return Ok(()),
+                    (Err(_), Some(file)) => metrics::Look::Unread {
+                        last: self.last_read.or_else(|| last_read(file)),
+                    },
+                };
+                if let Ok(snapshot) = seen {
+                    self.last_read = Some(snapshot.time);
+                }
+                return put(file.as_deref(), &metrics::text(&look, *dialect));
             }
-            return Err(Error::NotLoaded);
-        }
-        other => other?,
-    };
-    match format {
-        Format::Json if !repeats => put(None, &format!("{:#}\n", json::value(&snapshot)))?,
-        Format::Json => put(None, &format!("{}\n", json::value(&snapshot)))?,
-        Format::Csv => {
-            if rows.is_none() {
-                *rows = Some(csv::Rows::new(io::stdout())?);
+            (Err(_), _) => return Ok(()),
+            (Ok(snapshot), _) => snapshot,
+        };
+        match &self.format {
+            Format::Json if !self.repeats => put(None, &format!("{:#}\n", json::value(snapshot))),
+            Format::Json => put(None, &format!("{}\n", json::value(snapshot))),
+            Format::Csv => {
+                let rows = match &mut self.rows {
+                    Some(rows) => rows,
+                    none => none.insert(csv::Rows::new(io::stdout())?),
+                };
+                Ok(rows.write(snapshot)?)
             }
-            if let Some(rows) = rows {
-                rows.write(&snapshot)?;
-            }
+            Format::Metrics(..) | Format::Table => Ok(()),
         }
-        Format::Metrics(dialect, file) => {
-            put(file.as_deref(), &metrics::text(Some(&snapshot), *dialect))?;
-        }
-        Format::Table => (),
     }
-    Ok(snapshot)
+}
+
+/// What a file of metrics says of that, as one that was made by a tool before this one.
+fn last_read(file: &Path) -> Option<f64> {
+    metrics::last_read(&fs::read_to_string(file).ok()?)
 }
 
 fn table(tree: &Tree, list: &List, interval: Option<Duration>) -> Result<Snapshot> {
@@ -177,4 +222,27 @@ fn put(file: Option<&Path>, text: &str) -> Result<()> {
             path: file.into(),
             error,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_keep_their_distance_and_missed_ones_are_left_out() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace {
+            next: start,
+            pause: Duration::from_millis(1000),
+        };
+        let mut pause_at = |ms| pace.pause(at(ms)).as_millis();
+        assert_eq!(pause_at(3), 997);
+        assert_eq!(pause_at(1900), 100);
+        // It was stopped for 12 s.
+        assert_eq!(pause_at(14_000), 1000);
+        assert_eq!(pause_at(15_250), 750);
+        // Looks that take longer than the pause still leave the host alone for as long.
+        assert_eq!(pause_at(17_500), 1000);
+    }
 }

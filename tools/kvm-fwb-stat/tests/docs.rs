@@ -3,7 +3,7 @@
 //! The documents against what they tell of: this tool, the module's source, and files recorded from it.
 
 use kvm_fwb_stat::{
-    dump::metrics::{Dialect, text},
+    dump::metrics::{Dialect, Look, text},
     manual,
     model::Tree,
 };
@@ -140,7 +140,7 @@ fn fields(definition: &str) -> Vec<String> {
 fn metrics() -> BTreeSet<String> {
     let tree = Tree::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(TREE));
     let snapshot = tree.read().expect("a recorded tree");
-    let text = text(Some(&snapshot), Dialect::Prometheus);
+    let text = text(&Look::Seen(&snapshot), Dialect::Prometheus);
     names(
         text.lines()
             .filter(|line| !line.starts_with('#'))

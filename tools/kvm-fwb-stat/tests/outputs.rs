@@ -2,13 +2,16 @@
 
 //! The tool itself, on trees as the module shows them.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs, io,
     os::unix::{fs::PermissionsExt, net::UnixListener, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 fn tree(name: &str) -> PathBuf {
@@ -42,6 +45,54 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// The metric that is the time of the look.
+const LAST_READ: &str = "kvm_fwb_reset_last_read_timestamp_seconds ";
+
+/// A line of metrics, or another one, without the time of the look.
+fn timeless(line: &str) -> String {
+    match line.strip_prefix(LAST_READ) {
+        Some(_) => format!("{LAST_READ}TIME"),
+        None => line.into(),
+    }
+}
+
+/// The time of the last good look in a page of metrics.
+fn last_read(page: &str) -> f64 {
+    let line = page.lines().find_map(|line| line.strip_prefix(LAST_READ));
+    line.unwrap().parse().unwrap()
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+}
+
+/// A copy of a tree, to be changed.
+fn copy(tree_name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let done = Command::new("cp")
+        .arg("-r")
+        .arg(tree(tree_name))
+        .arg(dir.path().join("tree"))
+        .status();
+    assert!(done.unwrap().success());
+    dir
+}
+
+/// Waits until `is` holds, for as long as a busy machine may need.
+fn soon(is: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("waited in vain");
+}
+
 /// All that was said, without what changes from run to run and from place to place.
 fn said(output: &Output) -> String {
     let text: String = stdout(output)
@@ -51,7 +102,7 @@ fn said(output: &Output) -> String {
             let line = match line.split_once(',') {
                 Some((_, rest)) if is_row => format!("TIME,{rest}"),
                 _ if line.starts_with("  \"time\":") => "  \"time\": TIME,".into(),
-                _ => line.into(),
+                _ => timeless(line),
             };
             line + "\n"
         })
@@ -92,6 +143,8 @@ fn other_trees() {
         ("older-module", "--openmetrics"),
         ("truncated-vm", "--once"),
         ("truncated-vm", "--prometheus"),
+        ("no-entry", "--once"),
+        ("no-entry", "--csv"),
     ] {
         let name = format!("{tree}_{}", &output[2..]).replace('-', "_");
         insta::assert_snapshot!(name, said(&run(tree, &[output])));
@@ -193,8 +246,13 @@ fn metrics_agree(tree_name: &str) {
             .map(|(name, value)| (name.into(), value.parse().unwrap()))
             .collect()
     };
-    let found = samples(&prometheus);
-    assert_eq!(found, samples(&openmetrics));
+    let [found, same] = [&prometheus, &openmetrics].map(|text| {
+        let mut found = samples(text);
+        // Of two looks.
+        assert!(found.remove(LAST_READ.trim()).unwrap() > 1e9);
+        found
+    });
+    assert_eq!(found, same);
     assert!(openmetrics.ends_with("\n# EOF\n") && !prometheus.contains("# EOF"));
     for ((vm, name), value) in numbers(&tree(tree_name)) {
         let (level, labels) = match &*vm {
@@ -264,6 +322,7 @@ fn json_follows_its_schema() {
         "quiet",
         "older-module",
         "truncated-vm",
+        "no-entry",
     ] {
         let json: Value = serde_json::from_slice(&run(tree, &["--json"]).stdout).unwrap();
         if let Err(error) = validator.validate(&json) {
@@ -329,26 +388,166 @@ fn a_file_of_metrics_is_whole_and_readable() {
     let output = run("three-guests", &["--prometheus", path]);
     assert!(output.status.success() && output.stdout.is_empty());
     let text = fs::read_to_string(&file).unwrap();
-    assert_eq!(text, stdout(&run("three-guests", &["--prometheus"])));
+    let lines = |text: &str| text.lines().map(timeless).collect::<Vec<_>>();
+    assert_eq!(
+        lines(&text),
+        lines(&stdout(&run("three-guests", &["--prometheus"])))
+    );
     assert_eq!(
         fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o644
     );
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     assert_eq!(io::read_to_string(&mut open).unwrap(), "old");
-    // What cannot be read leaves the file as it was.
+    // What cannot be read leaves no old figures, and the time that they were of.
+    let read = last_read(&text);
+    assert!((now() - read).abs() < 60.0, "{read}");
     failed(
         &run("truncated", &["--prometheus", path]),
         6,
         "truncated/stats is cut short",
     );
-    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(
+        text.lines().filter(|line| !line.starts_with('#')).count(),
+        2
+    );
+    assert!(text.contains("\nkvm_fwb_reset_read_success 0\n"), "{text}");
+    assert_eq!(last_read(&text), read);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    // Nor is there one that was never read.
+    let never = dir.path().join("never.prom");
+    failed(
+        &run("truncated", &["--openmetrics", never.to_str().unwrap()]),
+        6,
+        "is cut short",
+    );
+    let text = fs::read_to_string(&never).unwrap();
+    assert!(
+        last_read(&text) == 0.0 && text.ends_with("\n# EOF\n"),
+        "{text}"
+    );
     failed(
         &run("three-guests", &["--openmetrics", "/nonexistent/x"]),
         1,
         "/nonexistent/x: ",
     );
+}
+
+/// The tool, to be ended, and what it says.
+struct Running(Child, tempfile::NamedTempFile);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let said = tempfile::NamedTempFile::new().unwrap();
+        let child = command.stderr(said.reopen().unwrap()).spawn().unwrap();
+        Self(child, said)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.1).unwrap()
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_bad_look_ends_no_loop_and_the_file_says_so() {
+    let dir = copy("three-guests");
+    let [root, stats, file, rows] =
+        ["tree", "tree/stats", "x.prom", "rows.csv"].map(|name| dir.path().join(name));
+    let start =
+        |command: &mut Command| Running::start(command.args(["-i", "0.1", "--root"]).arg(&root));
+    let mut loops = [
+        start(tool(&["--prometheus"]).arg(&file)),
+        start(tool(&["--csv"]).stdout(fs::File::create(&rows).unwrap())),
+    ];
+    let page = || fs::read_to_string(&file).unwrap_or_default();
+    let count = || fs::read_to_string(&rows).unwrap().lines().count();
+    soon(|| page().contains("read_success 1") && count() > 4);
+
+    let whole = fs::read(&stats).unwrap();
+    fs::write(&stats, "vcpu_init 1\n").unwrap();
+    let all_say = |loops: &[Running], words| loops.iter().all(|each| each.said().contains(words));
+    soon(|| all_say(&loops, "stats is cut short"));
+    soon(|| page().contains("read_success 0"));
+    let text = page();
+    assert!(
+        !text.contains("vm_reset") && !text.contains("loaded"),
+        "{text}"
+    );
+    let last = last_read(&text);
+    assert!(last > 1e9);
+    // As with debugfs unmounted.
+    fs::rename(&root, dir.path().join("gone")).unwrap();
+    soon(|| all_say(&loops, "tree is not there"));
+    // Told once, and not at each look.
+    let said = loops[1].said();
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(loops[1].said(), said);
+    assert!(
+        said.lines().all(|line| line.ends_with("(going on)")),
+        "{said}"
+    );
+    assert_eq!(last_read(&page()), last);
+
+    let before = count();
+    fs::write(dir.path().join("gone/stats"), whole).unwrap();
+    fs::rename(dir.path().join("gone"), &root).unwrap();
+    soon(|| page().contains("read_success 1") && count() > before);
+    assert!(last_read(&page()) > last);
+    assert!(loops.iter_mut().all(Running::is_running));
+}
+
+#[test]
+fn after_a_stop_there_is_one_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("looks");
+    let tool = Running::start(
+        tool(&["--json", "-i", "0.2", "--root"])
+            .arg(tree("three-guests"))
+            .stdout(fs::File::create(&file).unwrap()),
+    );
+    let times = || -> Vec<f64> {
+        let text = fs::read_to_string(&file).unwrap();
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["time"]
+                    .as_f64()
+                    .unwrap()
+            })
+            .collect()
+    };
+    soon(|| times().len() >= 2);
+    tool.signal(Signal::STOP);
+    let before = times().len();
+    thread::sleep(Duration::from_secs(2));
+    let resumed = now();
+    tool.signal(Signal::CONT);
+    soon(|| times().len() >= before + 4);
+    drop(tool);
+    // Ten were missed. One is made up for, and one may have been under way.
+    let at_once = times()
+        .iter()
+        .filter(|&&time| time > resumed - 1.0 && time < resumed + 0.1)
+        .count();
+    assert!((1..=2).contains(&at_once), "{:?} {resumed}", times());
 }
 
 #[test]
@@ -432,12 +631,14 @@ fn a_reader_that_leaves_is_no_failure() {
         .write(true)
         .open("/dev/full")
         .unwrap();
-    let output = tool(&["--once", "--root"])
-        .arg(tree("quiet"))
-        .stdout(full)
-        .output()
-        .unwrap();
-    failed(&output, 1, "cannot write the output");
+    for format in ["--once", "--json", "--csv", "--prometheus"] {
+        let output = tool(&[format, "--root"])
+            .arg(tree("quiet"))
+            .stdout(full.try_clone().unwrap())
+            .output()
+            .unwrap();
+        failed(&output, 1, "cannot write the output");
+    }
 }
 
 #[test]

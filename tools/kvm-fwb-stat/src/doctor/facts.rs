@@ -2,11 +2,14 @@
 
 //! What can be seen of a host from user space. What cannot is `None`, and nothing is guessed here.
 
-use super::cpu::{Ctr, Midr};
+use super::{
+    candidate::Candidate,
+    cpu::{Ctr, Midr},
+};
 use crate::{
     cli,
-    error::{Error, Result},
-    model::{DEFAULT_ROOT, Snapshot, Tree, has_debugfs},
+    error::Error,
+    model::{Debugfs, Snapshot, Tree},
 };
 use flate2::read::GzDecoder;
 use std::{
@@ -56,6 +59,8 @@ pub struct Facts {
     pub kvm_off: bool,
     /// Options of [`OPTIONS`] that are not built in.
     pub lacking: Option<Vec<&'static str>>,
+    /// The kernel's own vermagic, as its configuration makes it.
+    pub vermagic: Option<String>,
     /// Built with CFI.
     pub cfi: bool,
     /// Functions that the kernel does not have under their names.
@@ -72,10 +77,12 @@ pub struct Facts {
     pub must_sign: bool,
     /// No module can be loaded any more.
     pub modules_disabled: bool,
+    /// The file that somebody means to load, and what it is, or why it is no module.
+    pub file: Option<(PathBuf, Result<Candidate, String>)>,
     /// The module is loaded: with what it shows, or why it shows nothing.
-    pub module: Option<Result<Snapshot>>,
-    /// debugfs is mounted.
-    pub debugfs: bool,
+    pub module: Option<Result<Snapshot, Error>>,
+    /// Where debugfs is, or why it is not.
+    pub debugfs: Debugfs,
 }
 
 impl Facts {
@@ -84,16 +91,20 @@ impl Facts {
         let system = System(arguments.system.clone());
         let is_here = arguments.system == Path::new("/");
         let module_tree = if !is_here && tree.is_default() {
-            Tree::new(system.path(DEFAULT_ROOT))
+            Tree::Of(arguments.system.clone())
         } else {
             tree.clone()
         };
+        let debugfs = Debugfs::of(&system.0);
+        let in_debugfs = |path: &str| debugfs.path().join(path).display().to_string();
         let module = match module_tree.read() {
-            Err(Error::NotLoaded | Error::NoDebugfs | Error::NoRoot(_) | Error::NotRoot(_))
-                if !system.has("/sys/module/kvm_fwb_reset") =>
-            {
-                None
-            }
+            Err(
+                Error::NotLoaded
+                | Error::NoDebugfs
+                | Error::DebugfsOff
+                | Error::NoRoot(_)
+                | Error::NotRoot(_),
+            ) if !system.has("/sys/module/kvm_fwb_reset") => None,
             other => Some(other),
         };
         let cmdline = system.text("/proc/cmdline").unwrap_or_default();
@@ -126,14 +137,15 @@ impl Facts {
                     .filter(|name| option(name) == Some(false))
                     .collect()
             }),
+            vermagic: system.vermagic(option),
             cfi: [option("CFI"), option("CFI_CLANG")].contains(&Some(true)),
             unnamed: system.unnamed(),
-            kprobes: system.flag("/sys/kernel/debug/kprobes/enabled"),
+            kprobes: system.flag(&in_debugfs("kprobes/enabled")),
             ftrace: system.flag("/proc/sys/kernel/ftrace_enabled"),
             taken: if module.is_some() {
                 Vec::new()
             } else {
-                system.taken()
+                system.taken(&in_debugfs("tracing/enabled_functions"))
             },
             lockdown: system.lockdown(),
             must_sign: option("MODULE_SIG_FORCE") == Some(true)
@@ -142,11 +154,12 @@ impl Facts {
                     .as_deref()
                     == Some("Y"),
             modules_disabled: system.flag("/proc/sys/kernel/modules_disabled") == Some(true),
+            file: (arguments.file.clone()).map(|path| {
+                let candidate = Candidate::look(&path);
+                (path, candidate)
+            }),
             module,
-            debugfs: system
-                .text("/proc/self/mounts")
-                .or_else(|| system.text("/proc/mounts"))
-                .is_some_and(|mounts| has_debugfs(&mounts)),
+            debugfs,
         }
     }
 }
@@ -267,6 +280,25 @@ impl System {
         .find_map(|path| self.text(path))
     }
 
+    /// include/linux/vermagic.h. With structures in random order nobody can tell.
+    fn vermagic(&self, option: impl Fn(&str) -> Option<bool>) -> Option<String> {
+        if option("RANDSTRUCT")? {
+            return None;
+        }
+        let mut words = vec![self.word("/proc/sys/kernel/osrelease")?];
+        let mut add = |name, word: &str| {
+            let is_set = option(name) == Some(true);
+            words.extend(is_set.then(|| word.to_owned()));
+            is_set
+        };
+        add("SMP", "SMP");
+        let _ = add("PREEMPT_RT", "preempt_rt") || add("PREEMPT_BUILD", "preempt");
+        add("MODULE_UNLOAD", "mod_unload");
+        add("MODVERSIONS", "modversions");
+        words.push(self.machine()?);
+        Some(words.join(" "))
+    }
+
     fn unnamed(&self) -> Option<Vec<&'static str>> {
         let symbols = self
             .text("/proc/kallsyms")
@@ -279,7 +311,7 @@ impl System {
         Some(wanted.filter(|name| !names.contains(name)).collect())
     }
 
-    fn taken(&self) -> Vec<&'static str> {
+    fn taken(&self, in_debugfs: &str) -> Vec<&'static str> {
         let mut taken = BTreeSet::new();
         // /sys/kernel/livepatch/PATCH/vmlinux/FUNCTION,N
         let patches = fs::read_dir(self.path("/sys/kernel/livepatch"))
@@ -298,7 +330,7 @@ impl System {
         // FUNCTION (USERS) FLAGS, of which I is IPMODIFY.
         let enabled = self
             .text("/sys/kernel/tracing/enabled_functions")
-            .or_else(|| self.text("/sys/kernel/debug/tracing/enabled_functions"))
+            .or_else(|| self.text(in_debugfs))
             .unwrap_or_default();
         for line in enabled.lines() {
             let mut words = line.split_whitespace();

@@ -3,6 +3,7 @@
 //! What this host does at a guest reset, whether that is right, what the module changes, and what
 //! stops it: `facts` are gathered, `report` judges them.
 
+mod candidate;
 mod cpu;
 mod facts;
 mod report;

@@ -2,14 +2,19 @@
 
 //! What the facts mean.
 
-use super::facts::{Facts, OPTIONS};
+use super::{
+    candidate::{Candidate, Signature},
+    facts::{Facts, OPTIONS},
+};
 use crate::{
     error::Error,
-    model::{Hooks, Maintenance, Policy, Snapshot},
+    model::{Debugfs, Hooks, Maintenance, Policy, Snapshot},
 };
 use std::{
+    collections::BTreeSet,
     fmt,
     io::{self, Write},
+    path::Path,
 };
 
 /// The first kernel that leaves out the unmap where there is FEAT_S2FWB, and invalidates instead.
@@ -80,7 +85,7 @@ struct Cpu {
 impl Report {
     /// Resets may be wrong.
     const WRONG: u8 = 10;
-    /// The module cannot be loaded, or not do its work.
+    /// The module, or a file of it, cannot be loaded, or not do its work.
     const STOPPED: u8 = 11;
 
     /// Judges.
@@ -99,27 +104,22 @@ impl Report {
         let right = right(facts, cpu, snapshot, own);
         let change = change(facts, cpu, snapshot, own);
         let obstacles = match &facts.module {
-            Some(module) => loaded(module),
+            Some(module) => loaded(facts, module),
             None => obstacles(facts, cpu),
         };
-        let is_bad = |lines: &Findings| lines.iter().any(|line| line.0 == Mark::Bad);
-        let status = if is_bad(&right) {
-            Self::WRONG
-        } else if is_bad(&obstacles) {
-            Self::STOPPED
-        } else {
-            0
-        };
-        Self {
-            sections: vec![
-                ("This host", host),
-                ("What a guest reset does now", now),
-                ("Is that right?", right),
-                ("What the module changes", change),
-                ("What stops the module", obstacles),
-            ],
-            status,
+        let mut sections = vec![
+            ("This host", host),
+            ("What a guest reset does now", now),
+            ("Is that right?", right),
+            ("What the module changes", change),
+            ("What stops the module", obstacles),
+        ];
+        if let Some((path, candidate)) = &facts.file {
+            sections.push(("This file", file(facts, path, candidate)));
         }
+        let (status, verdict) = verdict(facts, &sections);
+        sections.push(("Verdict", vec![verdict]));
+        Self { sections, status }
     }
 
     /// The exit status that says the same.
@@ -144,6 +144,44 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// What all of it comes to, and the exit status that says the same.
+fn verdict(facts: &Facts, sections: &[(&str, Findings)]) -> (u8, Finding) {
+    let first = |title: &str, mark: Mark| {
+        let mut lines = (sections.iter()).filter(|section| section.0 == title);
+        let found = lines.find_map(|section| section.1.iter().find(|line| line.0 == mark));
+        found.map(|line| line.1.as_str())
+    };
+    let stopped = first("What stops the module", Mark::Bad);
+    let what = match &facts.file {
+        Some((path, _)) => path.display().to_string(),
+        None => "the module".into(),
+    };
+    // Who asks of a file means to load it, whatever resets do before that.
+    if facts.file.is_some() {
+        if let Some(why) = first("This file", Mark::Bad).or(stopped) {
+            return (
+                Report::STOPPED,
+                bad(format!("{what} would not be loaded: {why}")),
+            );
+        }
+    } else if let Some(why) = first("Is that right?", Mark::Bad) {
+        return (Report::WRONG, bad(why));
+    } else if let Some(why) = stopped {
+        let text = match facts.module {
+            Some(_) => why.into(),
+            None => format!("The module would not be loaded: {why}"),
+        };
+        return (Report::STOPPED, bad(text));
+    }
+    let is_unknown = |section: &(_, Findings)| section.1.iter().any(|line| line.0 == Mark::Unknown);
+    let finding = match (sections.iter().any(is_unknown), &facts.module) {
+        (true, _) => unknown("Nothing wrong is seen, but not all can be: see [?] above"),
+        (false, Some(_)) => good("Resets are right, and the module does its work"),
+        (false, None) => good(format!("Resets are right, and nothing seen stops {what}")),
+    };
+    (0, finding)
 }
 
 impl Cpu {
@@ -195,9 +233,11 @@ impl Cpu {
 
 /// By what is known of the CPUs; all must have it.
 fn known_fwb(facts: &Facts) -> Option<bool> {
-    let mut all = facts.cpus.iter().map(|cpu| cpu.has_fwb()).peekable();
-    all.peek()?;
-    all.try_fold(true, |sum, fwb| Some(sum && fwb?))
+    let all: BTreeSet<_> = facts.cpus.iter().map(|cpu| cpu.has_fwb()).collect();
+    match all.contains(&Some(false)) {
+        true => Some(false),
+        false => (all.len() == 1 && all.contains(&Some(true))).then_some(true),
+    }
 }
 
 fn version(facts: &Facts) -> Option<(u32, u32)> {
@@ -222,9 +262,13 @@ fn host(facts: &Facts, cpu: Cpu, is_loaded: bool) -> Findings {
         names => note(format!("CPUs: {}", names.join("; "))),
     });
     let source = match (is_loaded, facts.logged_fwb) {
-        (true, _) => "the module says so",
-        (false, Some(_)) => "by the kernel's log",
-        (false, None) => "by the CPUs' names",
+        (true, _) => "the module says so".into(),
+        (false, Some(_)) => "by the kernel's log".into(),
+        (false, None) => {
+            let sources: BTreeSet<_> = facts.cpus.iter().filter_map(|cpu| cpu.source()).collect();
+            let sources: Vec<_> = sources.into_iter().collect();
+            format!("by the CPUs' names: {}", sources.join(", "))
+        }
     };
     lines.push(match cpu.fwb {
         Some(true) => note(format!(
@@ -385,19 +429,21 @@ fn change(
     lines
 }
 
-fn loaded(module: &Result<Snapshot, Error>) -> Findings {
+fn loaded(facts: &Facts, module: &Result<Snapshot, Error>) -> Findings {
     let snapshot = match module {
         Ok(snapshot) => snapshot,
+        Err(error @ Error::DebugfsOff) => return vec![unknown(format!("It is loaded; {error}"))],
         Err(error @ Error::NotRoot(_)) => return vec![unknown(format!("It is loaded; {error}"))],
         Err(error) => return vec![bad(format!("It is loaded, but cannot be asked: {error}"))],
     };
     let mut lines = vec![match snapshot.host.hooks {
         Hooks::Armed => good("Nothing: it is loaded, and its hooks are armed"),
-        Hooks::Degraded => bad(
-            "It is loaded, but kprobes are switched off, and once works as fwb: \
-             echo 1 >/sys/kernel/debug/kprobes/enabled",
-        ),
+        Hooks::Degraded => bad(format!(
+            "It is loaded, but kprobes are switched off, and once works as fwb: echo 1 >{}",
+            kprobes(facts)
+        )),
     }];
+    lines.extend(locked(facts));
     if !snapshot.missing.is_empty() {
         let missing = snapshot.missing.join(" and no ");
         lines.push(note(format!(
@@ -461,34 +507,132 @@ fn refusals(facts: &Facts) -> Findings {
     if facts.lockdown.as_deref() == Some("confidentiality") {
         lines.push(bad("Kernel lockdown, confidentiality: no kprobes"));
     }
+    if let (Some(why), None) = (must_sign(facts), &facts.file) {
+        lines.push(bad(format!(
+            "Modules must be signed ({why}), and make leaves this one unsigned: sign it by a key that \
+             the kernel knows; kvm-fwb-stat doctor FILE.ko tells of a file"
+        )));
+    }
     lines
+}
+
+/// Where kprobes are switched.
+fn kprobes(facts: &Facts) -> String {
+    let path = facts.debugfs.path().join("kprobes/enabled");
+    path.display().to_string()
+}
+
+fn is_locked(facts: &Facts) -> bool {
+    facts.lockdown.as_ref().is_some_and(|mode| mode != "none")
+}
+
+/// What lockdown leaves of the module's files.
+fn locked(facts: &Facts) -> Option<Finding> {
+    is_locked(facts).then(|| {
+        note(
+            "Kernel lockdown refuses the files policy and clear even to root: the policy is the \
+             one given at load, insmod kvm_fwb_reset.ko policy=NUMBER; counters can be read",
+        )
+    })
+}
+
+/// Why a module must be signed here, if it must.
+fn must_sign(facts: &Facts) -> Option<&'static str> {
+    match (is_locked(facts), facts.must_sign) {
+        (true, _) => Some("kernel lockdown"),
+        (false, true) => Some("module.sig_enforce"),
+        (false, false) => None,
+    }
+}
+
+/// Whether the kernel would take this very file, as far as the file tells.
+fn file(facts: &Facts, path: &Path, candidate: &Result<Candidate, String>) -> Findings {
+    let candidate = match candidate {
+        Ok(candidate) => candidate,
+        Err(why) => return vec![bad(format!("{}: {why}", path.display()))],
+    };
+    let name = candidate.name.as_deref().unwrap_or("without a name");
+    let mut lines = vec![match name {
+        "kvm_fwb_reset" => note(format!("{}: the module {name}", path.display())),
+        _ => bad(format!("It is the module {name}, and not kvm_fwb_reset")),
+    }];
+    if facts.module.is_some() {
+        lines.push(bad(
+            "A module of this name is loaded already: rmmod kvm_fwb_reset first",
+        ));
+    }
+    lines.push(match candidate.is_arm {
+        true => good("Built for arm64"),
+        false => bad("It is not built for arm64"),
+    });
+    lines.push(built_for(facts, candidate));
+    lines.push(signed(facts, candidate.signature));
+    lines
+}
+
+/// Whether the kernel it was built for is this one.
+fn built_for(facts: &Facts, candidate: &Candidate) -> Finding {
+    let Some(theirs) = candidate.vermagic.as_deref().map(str::trim) else {
+        return bad("It does not say what kernel it was built for (no vermagic)");
+    };
+    let release = theirs.split(' ').next();
+    let options = |vermagic: &str| Some(vermagic.split_once(' ')?.1.to_owned());
+    match (&facts.vermagic, &facts.release) {
+        (Some(ours), _) if ours == theirs => good(format!("Built for this kernel ({theirs})")),
+        // The kernel looks at the symbols' versions then, and not at the release.
+        (Some(ours), _) if ours.contains(" modversions ") && options(ours) == options(theirs) => {
+            unknown(format!(
+                "Built for {theirs}; whether this kernel has the same symbols only loading tells"
+            ))
+        }
+        (None, Some(ours)) if Some(ours.as_str()) == release => unknown(format!(
+            "Built for a kernel of this release ({theirs}); the options of this one are not here"
+        )),
+        (Some(ours), _) | (None, Some(ours)) => bad(format!(
+            "It is built for another kernel ({theirs}), and this one is {ours}: make KERNEL={}",
+            facts.release.as_deref().unwrap_or("RELEASE")
+        )),
+        (None, None) => unknown(format!(
+            "Built for {theirs}; the running kernel is not known"
+        )),
+    }
+}
+
+fn signed(facts: &Facts, signature: Signature) -> Finding {
+    match (signature, must_sign(facts)) {
+        (Signature::Malformed, _) => bad("Its signature is malformed, which is refused anywhere"),
+        (Signature::None, Some(why)) => bad(format!(
+            "It is not signed, and must be ({why}): sign it by a key that the kernel knows"
+        )),
+        (Signature::None, None) => good("It is not signed, and need not be; it taints the kernel"),
+        (Signature::Present, Some(why)) => unknown(format!(
+            "It is signed, as it must be ({why}); only the kernel tells whether it knows the key"
+        )),
+        (Signature::Present, None) => good("It is signed, and need not be"),
+    }
 }
 
 /// What it depends on, and what could not be seen.
 fn conditions(facts: &Facts, cpu: Cpu) -> Findings {
     let mut lines = Findings::new();
-    if facts.must_sign
-        || facts
-            .lockdown
-            .as_deref()
-            .is_some_and(|lockdown| lockdown != "none")
-    {
-        lines.push(note(
-            "The module must be signed by a key that the kernel knows",
-        ));
-    }
+    lines.extend(locked(facts));
     let needs_probe = cpu.needed() != Some(Maintenance::None) && cpu.fwb != Some(false);
     if facts.kprobes == Some(false) && needs_probe {
-        lines.push(note(
-            "kprobes are switched off: once would work as fwb until \
-             /sys/kernel/debug/kprobes/enabled is 1",
-        ));
+        lines.push(note(format!(
+            "kprobes are switched off: once would work as fwb until {} is 1",
+            kprobes(facts)
+        )));
     }
-    if !facts.debugfs {
-        lines.push(note(
+    match facts.debugfs {
+        Debugfs::At(_) => (),
+        Debugfs::Unmounted => lines.push(note(
             "debugfs is not mounted, and nothing could be shown: \
              mount -t debugfs debugfs /sys/kernel/debug",
-        ));
+        )),
+        Debugfs::Off => lines.push(note(
+            "debugfs is switched off (debugfs=off, or the kernel's build): the module would work, but \
+             show nothing, and keep the policy given at load, insmod kvm_fwb_reset.ko policy=NUMBER",
+        )),
     }
     if facts.lacking.is_none() {
         let options = OPTIONS.join(", ");

@@ -75,7 +75,12 @@ impl Host {
     }
 
     fn examine(&self, ctr_el0: Option<u64>) -> (u8, String) {
+        self.examine_file(None, ctr_el0)
+    }
+
+    fn examine_file(&self, file: Option<&Path>, ctr_el0: Option<u64>) -> (u8, String) {
         let arguments = cli::Doctor {
+            file: file.map(Into::into),
             system: self.0.path().into(),
             ctr_el0,
         };
@@ -135,7 +140,9 @@ fn a_kernel_from_before_5_8_unmaps_whatever_the_cpu() {
 fn without_the_log_the_cpus_names_tell() {
     let host = Host::new(A710, "6,1,0,-;what is left of a log\n");
     let (_, text) = host.examine(Some(NO_DIC));
-    assert!(text.contains("FEAT_S2FWB: yes, data is coherent at any reset (by the CPUs' names)"));
+    assert!(text.contains(
+        "FEAT_S2FWB: yes, data is coherent at any reset (by the CPUs' names: Armv9.0-A)"
+    ));
     // All must have it.
     host.put(
         "sys/devices/system/cpu/cpu1/regs/identification/midr_el1",
@@ -208,23 +215,218 @@ fn all_that_stops_it_is_told() {
     );
 }
 
+const LOCKED: &str = "none [integrity] confidentiality\n";
+const UNLOCKED: &str = "[none] integrity confidentiality\n";
+
+/// The last line, which is the verdict.
+fn verdict(text: &str) -> &str {
+    text.lines().last().unwrap().trim()
+}
+
 #[test]
 fn a_signature_is_asked_for() {
     let host = Host::new(A710, KMSG_FWB);
-    host.put(
-        "sys/kernel/security/lockdown",
-        "none [integrity] confidentiality\n",
-    );
+    host.put("sys/kernel/security/lockdown", LOCKED);
     let (status, text) = host.examine(Some(NO_DIC));
-    assert_eq!(status, 0);
-    assert!(text.contains("must be signed"));
-    host.put(
-        "sys/kernel/security/lockdown",
-        "[none] integrity confidentiality\n",
+    assert_eq!(status, 11);
+    assert!(
+        verdict(&text).contains("would not be loaded: Modules must be signed (kernel lockdown)"),
+        "{text}"
     );
+    // No line says otherwise.
+    assert!(!text.contains("Nothing that can be seen"), "{text}");
+    assert!(
+        text.contains("refuses the files policy and clear even to root"),
+        "{text}"
+    );
+    host.put("sys/kernel/security/lockdown", UNLOCKED);
     assert!(!host.examine(Some(NO_DIC)).1.contains("signed"));
     host.put("sys/module/module/parameters/sig_enforce", "Y\n");
-    assert!(host.examine(Some(NO_DIC)).1.contains("must be signed"));
+    let (status, text) = host.examine(Some(NO_DIC));
+    assert_eq!(status, 11);
+    assert!(
+        text.contains("must be signed (module.sig_enforce)"),
+        "{text}"
+    );
+}
+
+/// The kernel's own vermagic with [`CONFIG`] and this.
+const VERMAGIC_CONFIG: &str = "CONFIG_SMP=y\nCONFIG_PREEMPT_BUILD=y\nCONFIG_MODULE_UNLOAD=y\n";
+const VERMAGIC: &str = "7.3.4+deb13-arm64 SMP preempt mod_unload aarch64";
+/// What stands behind a signed module: a message of 4 bytes, and what it is.
+const SIGNATURE: &[u8] = b"PKCS\0\0\x02\0\0\0\0\0\0\0\0\x04~Module signature appended~\n";
+
+/// An object with a `.modinfo`, as small as one can be.
+fn module(machine: u16, modinfo: &str) -> Vec<u8> {
+    let names = b"\0.modinfo\0.shstrtab\0";
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let at = 64 + modinfo.len() + names.len();
+    for half in [1, machine] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(1u32.to_le_bytes());
+    for word in [0, 0, at as u64] {
+        file.extend(word.to_le_bytes());
+    }
+    file.extend(0u32.to_le_bytes());
+    for half in [64u16, 0, 0, 64, 3, 2] {
+        file.extend(half.to_le_bytes());
+    }
+    file.extend(modinfo.as_bytes());
+    file.extend(names);
+    let mut section = |name: u32, kind: u32, offset: usize, size: usize| {
+        file.extend(name.to_le_bytes());
+        file.extend(kind.to_le_bytes());
+        for word in [0, 0, offset as u64, size as u64, 0, 1, 0] {
+            file.extend(word.to_le_bytes());
+        }
+    };
+    section(0, 0, 0, 0);
+    section(1, 1, 64, modinfo.len());
+    section(10, 3, 64 + modinfo.len(), names.len());
+    // sh_link and sh_info are one word there.
+    file
+}
+
+#[test]
+fn a_file_is_taken_or_refused() {
+    const ARM64: u16 = 183;
+    let host = Host::new(A710, KMSG_FWB);
+    let config = [CONFIG, VERMAGIC_CONFIG].concat();
+    host.put("boot/config-7.3.4+deb13-arm64", &config);
+    let info = format!("name=kvm_fwb_reset\0vermagic={VERMAGIC}\0");
+    let good = module(ARM64, &info);
+    let file = host.0.path().join("x.ko");
+    let judged = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let (status, text) = host.examine_file(Some(&file), Some(NO_DIC));
+        let last = verdict(&text).replace(&*file.to_string_lossy(), "FILE");
+        (status, last)
+    };
+    let refused = |bytes: &[u8], why: &str| {
+        let (status, last) = judged(bytes);
+        assert_eq!(status, 11, "{last}");
+        assert!(
+            last.starts_with("[BAD]  FILE would not be loaded: "),
+            "{last}"
+        );
+        assert!(last.contains(why), "{last}");
+    };
+    let taken = (
+        0,
+        "[ok]   Resets are right, and nothing seen stops FILE".into(),
+    );
+    assert_eq!(judged(&good), taken);
+
+    refused(&module(62, &info), "not built for arm64");
+    refused(&module(ARM64, "name=kvm\0"), "the module kvm, and not");
+    refused(&module(ARM64, "name=kvm_fwb_reset\0"), "no vermagic");
+    for other in ["7.3.4-arm64", "preempt_rt", "modversions"] {
+        let info = match other {
+            "7.3.4-arm64" => info.replace("7.3.4+deb13-arm64", other),
+            "preempt_rt" => info.replace("preempt", other),
+            _ => info.replace("aarch64", "modversions aarch64"),
+        };
+        refused(&module(ARM64, &info), "built for another kernel (7.3.4");
+    }
+    refused(b"\x1f\x8bpacked", "compressed");
+    refused(b"no module", "no kernel module");
+
+    // Signed or not, where that counts.
+    let signed = [&good, SIGNATURE].concat();
+    assert_eq!(judged(&signed), taken);
+    let mut malformed = signed.clone();
+    let length_at = malformed.len() - 29;
+    malformed[length_at - 3] = 0xff;
+    refused(&malformed, "signature is malformed");
+    for why in ["kernel lockdown", "module.sig_enforce"] {
+        match why {
+            "kernel lockdown" => host.put("sys/kernel/security/lockdown", LOCKED),
+            _ => {
+                host.put("sys/kernel/security/lockdown", UNLOCKED);
+                host.put("sys/module/module/parameters/sig_enforce", "Y\n");
+            }
+        }
+        refused(&good, &format!("It is not signed, and must be ({why})"));
+        let (status, last) = judged(&signed);
+        assert_eq!(status, 0);
+        assert!(last.starts_with("[?]"), "{last}");
+    }
+    host.put("sys/module/module/parameters/sig_enforce", "N\n");
+
+    // What stops any module stops this one.
+    host.put("proc/sys/kernel/modules_disabled", "1\n");
+    refused(&good, "until the next boot");
+    host.put("proc/sys/kernel/modules_disabled", "0\n");
+    host.load(&tree("three-guests"));
+    refused(&good, "loaded already: rmmod kvm_fwb_reset first");
+    fs::remove_file(&file).unwrap();
+    let (status, text) = host.examine_file(Some(&file), None);
+    assert!(status == 11 && text.contains("No such file"), "{text}");
+}
+
+#[test]
+fn a_file_for_a_kernel_whose_options_are_not_known() {
+    let host = Host::new(A710, KMSG_FWB);
+    host.remove("boot/config-7.3.4+deb13-arm64");
+    let file = host.0.path().join("x.ko");
+    for (vermagic, status, words) in [
+        (VERMAGIC, 0, "of this release"),
+        ("7.3.5 SMP aarch64", 11, "built for another kernel (7.3.5"),
+    ] {
+        let info = format!("name=kvm_fwb_reset\0vermagic={vermagic}\0");
+        fs::write(&file, module(183, &info)).unwrap();
+        let (found, text) = host.examine_file(Some(&file), Some(NO_DIC));
+        assert_eq!(found, status);
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_cpu_that_is_not_public_is_no_yes() {
+    // Oryon, with a log that has lost what the kernel found.
+    let host = Host::new("0x00000000511f0011\n", "6,1,0,-;what is left of a log\n");
+    let (status, text) = host.examine(Some(NO_DIC));
+    assert!(
+        text.contains("CPUs: Oryon") && text.contains("[?]    FEAT_S2FWB"),
+        "{text}"
+    );
+    assert!(status == 0 && verdict(&text).starts_with("[?]"), "{text}");
+    // One that lacks it is enough to know that not all have it.
+    host.put(
+        "sys/devices/system/cpu/cpu1/regs/identification/midr_el1",
+        N1,
+    );
+    assert!(host.examine(Some(NO_DIC)).1.contains("FEAT_S2FWB: no"));
+}
+
+#[test]
+fn debugfs_elsewhere_and_switched_off() {
+    let host = Host::new(A710, KMSG_FWB);
+    host.load(&tree("three-guests"));
+    fs::create_dir_all(host.0.path().join("mnt")).unwrap();
+    fs::rename(
+        host.0.path().join("sys/kernel/debug"),
+        host.0.path().join("mnt/debug"),
+    )
+    .unwrap();
+    host.put("proc/mounts", "debugfs /mnt/debug debugfs rw 0 0\n");
+    let (status, text) = host.examine(Some(NO_DIC));
+    assert_eq!(status, 0);
+    assert!(text.contains("its hooks are armed"), "{text}");
+
+    host.put("proc/mounts", "");
+    host.put("proc/filesystems", "nodev\tsysfs\n");
+    let (status, text) = host.examine(Some(NO_DIC));
+    assert_eq!(status, 0);
+    assert!(
+        text.contains("It is loaded; debugfs is switched off (debugfs=off"),
+        "{text}"
+    );
+    assert!(verdict(&text).starts_with("[?]"), "{text}");
+    fs::remove_dir_all(host.0.path().join("sys/module/kvm_fwb_reset")).unwrap();
+    let (_, text) = host.examine(Some(NO_DIC));
+    assert!(text.contains("keep the policy given at load"), "{text}");
 }
 
 #[test]

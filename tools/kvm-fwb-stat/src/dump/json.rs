@@ -10,7 +10,7 @@ use crate::{
 use serde_json::{Map, Value, json};
 
 /// The number of the schema.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
 
 /// A snapshot as one JSON object.
 pub fn value(snapshot: &Snapshot) -> Value {
@@ -28,6 +28,7 @@ pub fn value(snapshot: &Snapshot) -> Value {
         },
         "policy": snapshot.policy.map(Policy::name),
         "total": figures(&snapshot.total),
+        "unlisted": figures(&snapshot.unlisted()),
         "vms": snapshot.vms.iter().map(vm).collect::<Vec<_>>(),
         "missing": snapshot.missing,
         "problems": snapshot.problems,
@@ -38,8 +39,8 @@ fn vm(vm: &Vm) -> Value {
     let mut object = Map::new();
     let mut put = |name: &str, value| object.insert(name.to_owned(), value);
     put("vm", json!(vm.id.to_string()));
-    put("pid", json!(vm.id.pid));
-    put("fd", json!(vm.id.fd));
+    put("pid", json!(vm.pid()));
+    put("fd", json!(vm.id.fd()));
     put("comm", json!(vm.info.as_ref().map(|info| &info.comm)));
     for size in Size::ALL {
         put(size.field().name, json!(vm.size(size)));
@@ -124,11 +125,14 @@ pub fn schema() -> Value {
     let mut vm = map(json!({
         "vm": {
             "type": "string",
-            "pattern": "^[0-9]+-[0-9]+$",
-            "description": "Its name in debugfs: pid-fd",
+            "description": "Its name in debugfs: pid-fd as in KVM's own, or pid-vm and a number \
+                where KVM gives it none",
         },
-        "pid": number,
-        "fd": number,
+        "pid": { "type": ["integer", "null"], "description": "The thread that made it" },
+        "fd": {
+            "type": ["integer", "null"],
+            "description": "The descriptor that it got; null where its name has none",
+        },
         "comm": { "type": ["string", "null"], "description": "Command name of the VMM" },
         "owed": { "type": "string", "description": "What the VM owes now: icache or none" },
     }));
@@ -138,6 +142,10 @@ pub fn schema() -> Value {
     }
     vm.extend(figures.clone());
 
+    let mut unlisted = object(figures.clone());
+    unlisted["description"] = json!(
+        "What total holds beyond all of vms: of VMs that are gone, have no entry, or could not be read"
+    );
     let words = |names: Vec<&str>| json!({ "enum": names });
     let mut policies: Vec<_> = Policy::ALL.iter().map(|each| json!(each.name())).collect();
     policies.push(Value::Null);
@@ -153,7 +161,8 @@ pub fn schema() -> Value {
             "hooks": words(Hooks::ALL.iter().map(|each| each.name()).collect()),
         }))),
         "policy": { "enum": policies, "description": "null where kernel lockdown hides it" },
-        "total": object(figures),
+        "total": object(figures.clone()),
+        "unlisted": unlisted,
         "vms": {
             "type": "array",
             "description": "VMs that were reset and still exist",

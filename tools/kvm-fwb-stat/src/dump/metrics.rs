@@ -21,18 +21,37 @@ pub enum Dialect {
     OpenMetrics,
 }
 
-/// A snapshot as metrics; `None` while the module is not loaded, and then they say that.
-pub fn text(snapshot: Option<&Snapshot>, dialect: Dialect) -> String {
+/// What there is to say.
+#[derive(Debug)]
+pub enum Look<'a> {
+    /// All that the module shows.
+    Seen(&'a Snapshot),
+    /// The module is not loaded, and that is all.
+    NotLoaded,
+    /// Something is there, and cannot be read.
+    Unread {
+        /// When it could be last, in seconds since 1970.
+        last: Option<f64>,
+    },
+}
+
+/// A look as metrics.
+pub fn text(look: &Look<'_>, dialect: Dialect) -> String {
     let mut page = Page {
         dialect,
         text: String::new(),
     };
-    page.gauge("loaded", "Whether the module is loaded");
-    page.sample("loaded", &[], u8::from(snapshot.is_some()));
-    if let Some(snapshot) = snapshot {
-        page.host(snapshot);
-        page.total(snapshot);
-        page.vms(snapshot);
+    match look {
+        Look::Seen(snapshot) => {
+            page.loaded(true);
+            page.read(true, snapshot.time);
+            page.host(snapshot);
+            page.total(snapshot);
+            page.vms(snapshot);
+        }
+        Look::NotLoaded => page.loaded(false),
+        // Whether it is loaded is not known then.
+        Look::Unread { last } => page.read(false, last.unwrap_or(0.0)),
     }
     if dialect == Dialect::OpenMetrics {
         page.text.push_str("# EOF\n");
@@ -40,10 +59,19 @@ pub fn text(snapshot: Option<&Snapshot>, dialect: Dialect) -> String {
     page.text
 }
 
+/// The time of the last good look, as a page says it.
+pub fn last_read(page: &str) -> Option<f64> {
+    let name = format!("{PREFIX}_{LAST_READ}");
+    (page.lines()).find_map(|line| line.strip_prefix(&name)?.trim().parse().ok())
+}
+
 /// What every name begins with.
 const PREFIX: &str = "kvm_fwb_reset";
 /// What the names of a VM's metrics begin with.
 const PER_VM: &str = "per_vm_";
+
+/// The metric with the time of the last good look.
+const LAST_READ: &str = "last_read_timestamp_seconds";
 
 /// The upper ends of a histogram's buckets, in nanoseconds, are 2 to the power of these: 1 us to
 /// 4 s. They do not change with what is in them, for rates are taken of each bucket.
@@ -57,6 +85,23 @@ struct Page {
 }
 
 impl Page {
+    fn loaded(&mut self, is_loaded: bool) {
+        self.gauge("loaded", "Whether the module is loaded");
+        self.sample("loaded", &[], u8::from(is_loaded));
+    }
+
+    fn read(&mut self, is_read: bool, last: f64) {
+        self.gauge(
+            "read_success",
+            "Whether what the module shows could be read; if not, this and the time of the last \
+                good look are all there is",
+        );
+        self.sample("read_success", &[], u8::from(is_read));
+        let help = "When what the module shows could be read last, 0 if never";
+        self.family(LAST_READ, Kind::Gauge.name(), Some("seconds"), help);
+        self.sample(LAST_READ, &[], format_args!("{last:.3}"));
+    }
+
     fn host(&mut self, snapshot: &Snapshot) {
         let host = &snapshot.host;
         let flag = |flag| if flag { "1" } else { "0" };
@@ -116,11 +161,8 @@ impl Page {
             .collect();
         self.info("per_vm", "The process that made the VM");
         for (id, vm) in &vms {
-            let labels = [
-                ("vm", &**id),
-                ("pid", &vm.id.pid.to_string()),
-                ("comm", vm.comm()),
-            ];
+            let pid = vm.pid().map_or_else(String::new, |pid| pid.to_string());
+            let labels = [("vm", &**id), ("pid", &pid), ("comm", vm.comm())];
             self.sample("per_vm_info", &labels, 1);
         }
         for size in Size::ALL {

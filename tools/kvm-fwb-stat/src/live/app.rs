@@ -35,7 +35,7 @@ pub enum Action {
 }
 
 /// What fills the screen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Page {
     /// The list of VMs.
     List,
@@ -62,6 +62,8 @@ pub struct App {
     pub(super) scroll: usize,
     /// How far it can be, as it was drawn last.
     pub(super) scroll_end: Cell<usize>,
+    /// The width that it would take to show all, where it was drawn narrower.
+    pub(super) wish: Cell<Option<usize>>,
     /// The VM that the bar is on. It stays on it as others come, go and change places.
     selected: Option<VmId>,
     pub(super) table: TableState,
@@ -92,6 +94,7 @@ impl App {
             page: Page::List,
             scroll: 0,
             scroll_end: Cell::new(0),
+            wish: Cell::new(None),
             selected: None,
             table: TableState::default().with_selected(0),
             now: None,
@@ -155,7 +158,8 @@ impl App {
         let ids = self.listed_ids();
         let at = self
             .selected
-            .and_then(|id| ids.iter().position(|&each| each == id));
+            .as_ref()
+            .and_then(|id| ids.iter().position(|each| each == id));
         let at = at
             .or(self.table.selected())
             .unwrap_or(0)
@@ -166,7 +170,7 @@ impl App {
     fn listed_ids(&self) -> Vec<VmId> {
         let view = self.view();
         let vms = view.map_or_else(Vec::new, |view| self.listed(&view));
-        vms.into_iter().map(|vm| vm.id).collect()
+        vms.into_iter().map(|vm| vm.id.clone()).collect()
     }
 
     /// Moves the bar, or scrolls.
@@ -177,8 +181,8 @@ impl App {
         }
         let ids = self.listed_ids();
         let at = step(self.table.selected().unwrap_or(0)).min(ids.len().saturating_sub(1));
-        self.selected = ids.get(at).copied();
-        self.table.select(self.selected.map(|_| at));
+        self.selected = ids.get(at).cloned();
+        self.table.select(self.selected.as_ref().map(|_| at));
     }
 
     /// Does what `key` asks for.
@@ -212,11 +216,9 @@ impl App {
             KeyCode::End => self.go(|_| usize::from(u16::MAX)),
             _ if self.help => (),
             KeyCode::Enter | KeyCode::Right => {
-                if let (Page::List, Some(&id)) = (
-                    self.page,
-                    self.listed_ids().get(self.table.selected().unwrap_or(0)),
-                ) {
-                    self.open(Page::Vm(id));
+                let at = self.table.selected().unwrap_or(0);
+                if let (Page::List, Some(id)) = (&self.page, self.listed_ids().get(at)) {
+                    self.open(Page::Vm(id.clone()));
                 }
             }
             KeyCode::Char('a') => self.open(Page::All),
@@ -237,11 +239,11 @@ impl App {
     }
 
     fn open(&mut self, page: Page) {
+        if let Page::Vm(id) = &page {
+            self.selected = Some(id.clone());
+        }
         self.page = page;
         self.scroll = 0;
-        if let Page::Vm(id) = page {
-            self.selected = Some(id);
-        }
     }
 
     /// One step back: from the help, from a page, from a filter.

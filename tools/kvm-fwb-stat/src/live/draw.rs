@@ -44,8 +44,21 @@ const KEYS: &[(&str, &str)] = &[
     ("+, -", "look less, more often"),
 ];
 
+/// Of these, what the last line has room for.
+const FOOT: &[&str] = &[
+    "? help",
+    "q quit",
+    "Enter details",
+    "s sort",
+    "/ filter",
+    "p pause",
+];
+
 const COLUMNS: &[(&str, &str)] = &[
-    ("VM", "pid and fd, as in KVM's own debugfs"),
+    (
+        "VM",
+        "pid and fd, as in KVM's debugfs; vm if it has none there",
+    ),
     ("COMMAND", "command name of the VMM"),
     ("RESETS, RATE", "guest resets; in a second"),
     ("RE-INITS", "vCPUs initialised again: vCPUs times resets"),
@@ -68,25 +81,26 @@ impl App {
     pub fn draw(&mut self, frame: &mut Frame<'_>) {
         self.settle();
         self.scroll_end.set(0);
+        self.wish.set(None);
         let [head, body, foot] = Layout::vertical([
             Constraint::Length(self.head_height(frame.area())),
             Constraint::Min(0),
             Constraint::Length(1),
         ])
         .areas(frame.area());
-        frame.render_widget(self.foot(), foot);
         if self.help {
             // All the room there is.
             let area = head.union(body);
             frame.render_widget(Clear, area);
             self.draw_help(frame, area);
+            frame.render_widget(self.foot(foot.width), foot);
             return;
         }
         // The table's state is changed while the VMs that it shows are borrowed.
         let mut table = std::mem::take(&mut self.table);
         if let Some(view) = self.view() {
             frame.render_widget(head_lines(&view, head.width), head);
-            match self.page {
+            match &self.page {
                 Page::List => self.draw_list(frame, body, &view, &mut table),
                 Page::Vm(id) => self.draw_vm(frame, body, &view, id),
                 Page::All => {
@@ -97,6 +111,17 @@ impl App {
             }
         }
         self.table = table;
+        frame.render_widget(self.foot(foot.width), foot);
+    }
+
+    /// A line as far as there is room, in whole words.
+    fn fit<'a>(&self, line: Line<'a>, width: u16) -> Line<'a> {
+        let width = usize::from(width);
+        if line.width() > width {
+            let widest = self.wish.get().unwrap_or(0).max(line.width());
+            self.wish.set(Some(widest));
+        }
+        whole_words(line, width)
     }
 
     fn head_height(&self, area: Rect) -> u16 {
@@ -108,12 +133,16 @@ impl App {
     }
 
     /// The last line: what is wrong, what is being typed, or what keys there are.
-    fn foot(&self) -> Line<'_> {
+    fn foot(&self, width: u16) -> Line<'_> {
         if self.typing {
             return Line::from(vec!["/".bold(), self.filter.as_str().into(), "_".into()]);
         }
+        let cut = |line| whole_words(line, width.into());
         if let Some(trouble) = &self.trouble {
-            return Line::styled(format!("{trouble} (waiting; q quits)"), WARNING);
+            return cut(Line::styled(
+                format!("{trouble} (waiting; q quits)"),
+                WARNING,
+            ));
         }
         let mut spans = Vec::new();
         if self.paused {
@@ -125,13 +154,22 @@ impl App {
         let unread = self.now.as_ref().and_then(|now| now.problems.first());
         if let Some(problem) = unread {
             spans.push(Span::styled(problem.as_str(), WARNING));
-            return spans.into();
+            return cut(spans.into());
         }
-        let seconds = self.interval.as_secs_f64();
-        spans.push(Span::raw(format!(
-            "? help  q quit  Enter details  s sort  / filter  p pause  every {seconds} s"
-        )));
-        spans.into()
+        if let Some(wish) = self.wish.get() {
+            spans.push(Span::styled(format!("{wish} columns show all  "), WARNING));
+        }
+        let mut line = Line::from(spans);
+        let interval = format!("every {} s", self.interval.as_secs_f64());
+        // Keys give way to what else there is to say, the last first.
+        let keys = (0..=FOOT.len()).rev().map(|n| {
+            let items = FOOT[..n].iter().copied().chain([interval.as_str()]);
+            items.collect::<Vec<_>>().join("  ")
+        });
+        let room = usize::from(width).saturating_sub(line.width());
+        let keys = keys.into_iter().find(|keys| keys.len() <= room);
+        line.push_span(keys.unwrap_or_default());
+        cut(line)
     }
 
     fn draw_list(
@@ -142,15 +180,18 @@ impl App {
         state: &mut ratatui::widgets::TableState,
     ) {
         let vms = self.listed(view);
+        let layout = column::Layout::new(view, &vms, area.width.into(), self.sort);
+        if layout.width() < layout.wanted {
+            self.wish.set(Some(layout.wanted));
+        }
+        let columns = layout.columns.clone();
         // The bar beside the share is drawn only where the rest has room.
-        let all = column::fitting(area.width.saturating_sub(SHARE as u16 + 1), self.sort);
-        let has_bar = all.len() == column::fitting(area.width, self.sort).len();
-        let columns = column::fitting(area.width, self.sort);
-        let widths: Vec<u16> = columns
-            .iter()
-            .map(|&column| match column {
-                Column::Share if has_bar => column.width() + SHARE as u16 + 1,
-                _ => column.width(),
+        let has_bar = layout.width() + SHARE < usize::from(area.width)
+            && columns.iter().any(|&(column, _)| column == Column::Share);
+        let widths: Vec<u16> = (columns.iter())
+            .map(|&(column, width)| match column {
+                Column::Share if has_bar => (width + SHARE + 1) as u16,
+                _ => width as u16,
             })
             .collect();
         let aligned = |column: Column, text: Line<'static>| {
@@ -162,22 +203,21 @@ impl App {
             })
         };
 
-        let header = columns.iter().map(|&column| {
-            let heading = Line::from(column.heading(view));
+        let header = columns.iter().map(|&(column, width)| {
+            let heading = column::fit(column, column.heading(view).into(), width);
             let style = if column == self.sort {
                 HEADING.reversed()
             } else {
                 HEADING
             };
-            Cell::from(aligned(column, heading)).style(style)
+            Cell::from(aligned(column, heading.into())).style(style)
         });
         let rows = vms.iter().map(|vm| {
-            Row::new(columns.iter().map(|&column| {
-                let cell = column.cell(view, vm);
+            Row::new(columns.iter().map(|&(column, width)| {
+                let cell = column::fit(column, column.cell(view, vm), width);
                 let line = match column {
                     Column::Share if has_bar => {
                         let bar = units::bar(view.share(vm), SHARE);
-                        let width = usize::from(column.width());
                         Line::from(vec![
                             format!("{cell:>width$} ").into(),
                             Span::styled(bar, BAR),
@@ -203,14 +243,15 @@ impl App {
                 height: 1,
                 ..area
             };
-            frame.render_widget(Line::styled(text, FAINT), below);
+            let line = self.fit(Line::styled(text, FAINT), below.width);
+            frame.render_widget(line, below);
         }
     }
 
-    fn draw_vm(&self, frame: &mut Frame<'_>, area: Rect, view: &View<'_>, id: VmId) {
-        let Some(vm) = view.snapshot.vms.iter().find(|vm| vm.id == id) else {
+    fn draw_vm(&self, frame: &mut Frame<'_>, area: Rect, view: &View<'_>, id: &VmId) {
+        let Some(vm) = view.snapshot.vms.iter().find(|vm| vm.id == *id) else {
             let text = format!("VM {id} is gone. Esc goes back to the list.");
-            frame.render_widget(Line::styled(text, WARNING), area);
+            frame.render_widget(self.fit(Line::styled(text, WARNING), area.width), area);
             return;
         };
         let cell = |column: Column| column.cell(view, vm);
@@ -235,21 +276,10 @@ impl App {
         figures: &Figures,
         rate: impl Fn(Stat) -> Option<f64>,
     ) {
-        let block = Block::bordered().title(title.bold());
+        let title = self.fit(title.bold().into(), area.width.saturating_sub(2));
+        let block = Block::bordered().title(title);
         let inner = block.inner(area);
         frame.render_widget(block, area);
-        let (left, right) = if inner.width + 2 >= WIDE {
-            let [left, _, right] = Layout::horizontal([
-                Constraint::Length(42),
-                Constraint::Length(2),
-                Constraint::Min(0),
-            ])
-            .areas(inner);
-            (left, Some(right))
-        } else {
-            (inner, None)
-        };
-
         let mut lines: Vec<_> = figures
             .stats
             .iter()
@@ -259,9 +289,21 @@ impl App {
                     .filter(moved)
                     .map(units::rate)
                     .unwrap_or_default();
-                Line::from(format!("{:<20}{value:>12}{rate:>10}", stat.field().name))
+                Line::from(format!("{:<20}{value:>12} {rate:>9}", stat.field().name))
             })
             .collect();
+        let widest = lines.iter().map(Line::width).max().unwrap_or(0);
+        let (left, right) = if inner.width + 2 >= WIDE {
+            let [left, _, right] = Layout::horizontal([
+                Constraint::Length(widest.try_into().unwrap_or(u16::MAX)),
+                Constraint::Length(2),
+                Constraint::Min(0),
+            ])
+            .areas(inner);
+            (left, Some(right))
+        } else {
+            (inner, None)
+        };
         let histograms = histograms(figures, right.unwrap_or(left).width);
         match right {
             Some(right) => self.draw_scrolled(frame, right, histograms),
@@ -293,6 +335,8 @@ impl App {
         let most = lines.len().saturating_sub(area.height.into());
         self.scroll_end.set(self.scroll_end.get().max(most));
         let scroll = self.scroll.min(most).try_into().unwrap_or(u16::MAX);
+        let lines = lines.into_iter().map(|line| self.fit(line, area.width));
+        let lines: Vec<_> = lines.collect();
         frame.render_widget(Paragraph::new(lines).scroll((scroll, 0)), area);
     }
 }
@@ -327,32 +371,85 @@ fn head_lines<'a>(view: &View<'a>, width: u16) -> Text<'a> {
             ]
         });
     // What the operator came for stays even where there is little room.
-    let mut lines = vec![Line::styled(summary::verdict(view), HEADING)];
-    lines.extend(flow(host, width));
-    lines.extend(flow(totals, width));
+    let words = |text: String, style| {
+        let words = text
+            .split(' ')
+            .map(|word| vec![Span::styled(word.to_owned(), style)]);
+        flow(words.collect::<Vec<_>>().into_iter(), " ", width)
+    };
+    let mut lines = words(summary::verdict(view), HEADING);
+    if let Some(unlisted) = summary::unlisted(view) {
+        lines.extend(words(unlisted, Style::new()));
+    }
+    lines.extend(flow(host, GAP, width));
+    lines.extend(flow(totals, GAP, width));
     lines.push(Line::default());
     lines.into()
 }
 
-/// Items one after the other, in as many lines as they need.
-fn flow<'a>(items: impl Iterator<Item = Vec<Span<'a>>>, width: u16) -> Vec<Line<'a>> {
+/// Between two items of a line.
+const GAP: &str = "   ";
+
+/// Items one after the other, with `gap` between, in as many lines as they need.
+fn flow<'a>(
+    items: impl Iterator<Item = Vec<Span<'a>>>,
+    gap: &'static str,
+    width: u16,
+) -> Vec<Line<'a>> {
+    let width = usize::from(width);
     let mut lines = vec![Line::default()];
     for item in items {
-        let needed: usize = item.iter().map(Span::width).sum();
-        let is_full = lines
-            .last()
-            .is_some_and(|line| line.width() > 0 && line.width() + 3 + needed > usize::from(width));
+        let item = whole_words(item.into(), width);
+        let is_full = lines.last().is_some_and(|line| {
+            line.width() > 0 && line.width() + gap.len() + item.width() > width
+        });
         if is_full {
             lines.push(Line::default());
         }
         if let Some(line) = lines.last_mut() {
             if line.width() > 0 {
-                line.push_span("   ");
+                line.push_span(gap);
             }
-            line.spans.extend(item);
+            line.spans.extend(item.spans);
         }
     }
     lines
+}
+
+/// As many words of `line` as `width` holds, and a mark where some are left out: half a number
+/// reads as another one.
+fn whole_words(line: Line<'_>, width: usize) -> Line<'_> {
+    if line.width() <= width {
+        return line;
+    }
+    let text: String = line
+        .spans
+        .iter()
+        .map(|span| span.content.as_ref())
+        .collect();
+    let ends = text.match_indices(' ').map(|(at, _)| at);
+    let fits = |&end: &usize| Span::raw(&text[..end]).width() + 2 <= width;
+    let mut left = ends.filter(fits).last().unwrap_or(0);
+    let mut cut = Line::default().style(line.style);
+    for span in line.spans {
+        let part: String = span
+            .content
+            .chars()
+            .take_while(|c| {
+                let is_in = c.len_utf8() <= left;
+                left = if is_in { left - c.len_utf8() } else { 0 };
+                is_in
+            })
+            .collect();
+        cut.push_span(Span::styled(part, span.style));
+    }
+    if cut.width() > 0 {
+        cut.push_span(" ");
+    }
+    if width > 0 {
+        cut.push_span("…");
+    }
+    cut
 }
 
 fn histograms(figures: &Figures, width: u16) -> Vec<Line<'static>> {

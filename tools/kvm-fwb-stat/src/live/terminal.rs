@@ -9,9 +9,13 @@ use ratatui::{
         cursor::Show,
         event::{self, Event},
         execute,
-        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+        terminal::{
+            self, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+        },
     },
+    layout::Rect,
     prelude::CrosstermBackend,
+    {TerminalOptions, Viewport},
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP},
@@ -59,17 +63,35 @@ pub fn run(mut app: App) -> Result<()> {
     Ok(ended?)
 }
 
+/// What a terminal has that does not say its size, as a serial console does.
+const USUAL: (u16, u16) = (80, 24);
+
+/// What there is to draw on, by the width and height that the terminal tells.
+fn area((width, height): (u16, u16)) -> Rect {
+    let or = |told, usual| if told == 0 { usual } else { told };
+    Rect::new(0, 0, or(width, USUAL.0), or(height, USUAL.1))
+}
+
 /// The terminal in raw mode, on its other screen, while this lives.
 struct Screen {
     /// Not dropped: with the terminal gone it would fail to show the cursor, and panic to say so.
     terminal: ManuallyDrop<ratatui::Terminal<CrosstermBackend<Stdout>>>,
+    area: Rect,
 }
 
 impl Screen {
     fn new() -> io::Result<Self> {
-        let terminal = ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        let area = area(terminal::size()?);
+        let terminal = ratatui::Terminal::with_options(
+            CrosstermBackend::new(io::stdout()),
+            // Or it would ask the terminal for its size, and believe it.
+            TerminalOptions {
+                viewport: Viewport::Fixed(area),
+            },
+        )?;
         let mut screen = Self {
             terminal: ManuallyDrop::new(terminal),
+            area,
         };
         screen.take()?;
         Ok(screen)
@@ -84,6 +106,11 @@ impl Screen {
     fn show(&mut self, app: &mut App, signal: &AtomicUsize) -> io::Result<()> {
         let mut looked = Instant::now();
         while signal.load(Ordering::Relaxed) == 0 {
+            let area = area(terminal::size()?);
+            if area != self.area {
+                self.area = area;
+                self.terminal.resize(area)?;
+            }
             self.terminal.draw(|frame| app.draw(frame))?;
             let action = next(app, looked, signal)?;
             match action {
@@ -131,4 +158,16 @@ fn next(app: &mut App, looked: Instant, signal: &AtomicUsize) -> io::Result<Acti
 fn restore() {
     let _ = disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_without_a_size_has_the_usual_one() {
+        assert_eq!(area((0, 0)), Rect::new(0, 0, 80, 24));
+        assert_eq!(area((132, 0)), Rect::new(0, 0, 132, 24));
+        assert_eq!(area((20, 4)), Rect::new(0, 0, 20, 4));
+    }
 }

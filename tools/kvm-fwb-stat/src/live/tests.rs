@@ -16,11 +16,17 @@ use ratatui::{
     backend::TestBackend,
     crossterm::event::{KeyCode, KeyEvent, KeyModifiers},
 };
-use std::{fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
-fn snapshot(name: &str, time: f64) -> Snapshot {
+fn snapshot(name: &str, seconds: u64) -> Snapshot {
+    static START: OnceLock<Instant> = OnceLock::new();
     Snapshot {
-        time,
+        at: *START.get_or_init(Instant::now) + Duration::from_secs(seconds),
         ..Tree::new(tree(name)).read().unwrap()
     }
 }
@@ -34,8 +40,8 @@ fn app() -> App {
         false,
         String::new(),
     );
-    app.show(snapshot("three-guests", 100.0));
-    app.show(snapshot("a-second-later", 101.0));
+    app.show(snapshot("three-guests", 100));
+    app.show(snapshot("a-second-later", 101));
     app
 }
 
@@ -79,7 +85,7 @@ fn the_list() {
 fn a_vm() {
     let mut app = app();
     press(&mut app, "\n");
-    assert_eq!(app.page, Page::Vm(VmId { pid: 1204, fd: 14 }));
+    assert_eq!(app.page, Page::Vm(VmId::Kvm { pid: 1204, fd: 14 }));
     insta::assert_snapshot!("vm_132x32", screen(&mut app, 132, 32));
     insta::assert_snapshot!("vm_80x24", screen(&mut app, 80, 24));
     press(&mut app, "⇲");
@@ -109,7 +115,7 @@ fn other_hosts() {
             false,
             String::new(),
         );
-        let mut snapshot = snapshot(name, 100.0);
+        let mut snapshot = snapshot(name, 100);
         for problem in &mut snapshot.problems {
             *problem = problem.replace(env!("CARGO_MANIFEST_DIR"), "");
         }
@@ -158,6 +164,79 @@ fn the_screen_agrees_with_the_files() {
 }
 
 #[test]
+fn on_any_screen_a_number_is_whole_or_not_there() {
+    let words = |text: &str| -> BTreeSet<String> {
+        let is_edge = |c: char| c == '"' || c == '│';
+        (text
+            .lines()
+            .flat_map(|line| line.trim_matches(is_edge).split_whitespace()))
+        .filter(|word| word.contains(|c: char| c.is_ascii_digit()))
+        .map(str::to_owned)
+        .collect()
+    };
+    let mut large = app();
+    // Counts with more digits than a heading has letters.
+    let now = large.now.as_mut().unwrap();
+    now.vms[0]
+        .figures
+        .stats
+        .set(Stat::IcacheInvalidate, 123_456_789_012);
+    now.total.stats.set(Stat::VcpuReset, 98_765_432_109_876);
+    assert!(screen(&mut large, 132, 24).contains(" 123456789012 "));
+    for page in ["", "\n", "a", "?"] {
+        press(&mut large, page);
+        let all = words(&screen(&mut large, 250, 80));
+        for sort in [Column::Cost, Column::Reinits] {
+            large.sort = sort;
+            for width in (1..60).chain([80, 100, 132]) {
+                for height in [8, 60] {
+                    let text = screen(&mut large, width, height);
+                    // What it says of itself is no number of the host's.
+                    let shown = words(&text.replace("columns show", ""));
+                    let wish = large.wish.get().map(|wish| wish.to_string());
+                    let cut: Vec<_> = (shown.difference(&all))
+                        .filter(|word| Some(*word) != wish.as_ref())
+                        .collect();
+                    assert!(cut.is_empty(), "{cut:?}\n{text}");
+                }
+            }
+        }
+        press(&mut large, "\x1b");
+    }
+}
+
+#[test]
+fn a_small_screen_says_how_wide_it_wants_to_be() {
+    let mut app = app();
+    insta::assert_snapshot!("list_30x8", screen(&mut app, 30, 8));
+    let text = screen(&mut app, 30, 12);
+    assert!(
+        text.contains("2.25 ms") && text.contains("1204-14"),
+        "{text}"
+    );
+    assert!(text.contains("111 columns show all"), "{text}");
+    assert!(!screen(&mut app, 111, 24).contains("show all"));
+    assert!(screen(&mut app, 110, 24).contains("111 columns show all"));
+}
+
+#[test]
+fn what_no_vm_in_the_list_did_is_told() {
+    let mut app = app();
+    // The third guest went, and its part of the totals with it.
+    let line = "VMs that are gone or have no entry: 3 VM resets, 8 re-inits, 190 µs";
+    let text = screen(&mut app, 132, 24);
+    assert!(text.contains(line), "{text}");
+    app.now.as_mut().unwrap().total.stats.set(Stat::VmReset, 24);
+    let text = screen(&mut app, 132, 24);
+    assert!(
+        text.contains("no entry: 5 VM resets (2.00/s), 8 re-inits"),
+        "{text}"
+    );
+    app.show(snapshot("three-guests", 102));
+    assert!(!screen(&mut app, 132, 24).contains("no entry"));
+}
+
+#[test]
 fn vms_are_sorted_and_filtered() {
     let mut app = app();
     let order = |app: &mut App| {
@@ -192,24 +271,27 @@ fn the_bar_stays_on_its_vm() {
     press(&mut app, "↓");
     let selected = |app: &mut App| {
         press(app, "\n");
-        let page = app.page;
+        let page = app.page.clone();
         press(app, "\x1b");
         page
     };
-    let second = Page::Vm(VmId { pid: 1377, fd: 14 });
+    let second = Page::Vm(VmId::Kvm { pid: 1377, fd: 14 });
     assert_eq!(selected(&mut app), second);
     press(&mut app, "r");
     assert_eq!(selected(&mut app), second);
     // It goes; the bar stays where it was, and its page says so.
     press(&mut app, "r\n");
-    let mut gone = snapshot("a-second-later", 102.0);
+    let mut gone = snapshot("a-second-later", 102);
     gone.vms.remove(1);
     app.show(gone);
     assert!(screen(&mut app, 80, 24).contains("VM 1377-14 is gone"));
     press(&mut app, "\x1b");
-    assert_eq!(selected(&mut app), Page::Vm(VmId { pid: 1204, fd: 14 }));
+    assert_eq!(
+        selected(&mut app),
+        Page::Vm(VmId::Kvm { pid: 1204, fd: 14 })
+    );
     // None is left.
-    let mut none = snapshot("a-second-later", 103.0);
+    let mut none = snapshot("a-second-later", 103);
     none.vms.clear();
     app.show(none);
     press(&mut app, "↓↑⇊⇈⇱⇲\n");
@@ -228,7 +310,7 @@ fn a_module_that_goes_and_comes() {
     app.trouble = Some(Error::NotLoaded);
     assert!(screen(&mut app, 100, 24).contains("is not loaded"));
     // Its counters began anew: no rates across that.
-    app.show(snapshot("unmapping", 110.0));
+    app.show(snapshot("unmapping", 110));
     let text = screen(&mut app, 100, 24);
     assert!(
         !text.contains("is not loaded") && !text.contains("/s)"),
@@ -295,7 +377,7 @@ proptest! {
                 fs::create_dir_all(&vm).unwrap();
                 fs::write(vm.join(name), &text).unwrap();
             }
-            app.show(Snapshot { time: 102.0, ..Tree::new(dir.path()).read().unwrap() });
+            app.show(Tree::new(dir.path()).read().unwrap());
         }
         press(&mut app, &keys);
         screen(&mut app, width, height);

@@ -69,6 +69,16 @@ impl Histogram {
         self.sum_ns.checked_div(self.count)
     }
 
+    /// Takes the durations of `part` out.
+    pub(super) fn subtract(&mut self, part: &Self) {
+        self.count = self.count.saturating_sub(part.count);
+        self.sum_ns = self.sum_ns.saturating_sub(part.sum_ns);
+        for (from_ns, count) in &mut self.buckets {
+            *count = count.saturating_sub(part.buckets.get(from_ns).copied().unwrap_or(0));
+        }
+        self.buckets.retain(|_, count| *count > 0);
+    }
+
     /// Puts `count` durations in the bucket from `from_ns`.
     pub(super) fn add(&mut self, from_ns: u64, count: u64) {
         if count > 0 {

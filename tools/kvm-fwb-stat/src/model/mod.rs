@@ -3,6 +3,7 @@
 //! What the module showed at one moment.
 
 mod change;
+mod debugfs;
 mod histogram;
 pub mod parse;
 mod read;
@@ -10,24 +11,27 @@ mod read;
 pub(crate) mod tests;
 
 pub use change::Change;
+pub use debugfs::Debugfs;
 pub use histogram::{Bucket, Histogram};
-pub use read::{DEFAULT_ROOT, Tree, has_debugfs};
+pub use read::{DEFAULT_ROOT, Tree};
 
 use crate::counters::{Size, Stat, Timing};
-use std::fmt;
+use std::{fmt, time::Instant};
 
 /// All that the module showed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// When, in seconds since 1970.
+    /// When, in seconds since 1970: to be shown. The clock that it is of may be set.
     pub time: f64,
+    /// When, by a clock that nobody sets: to divide by.
+    pub at: Instant,
     /// What this host does at a reset.
     pub host: Host,
     /// The policy in force; `None` where lockdown hides it.
     pub policy: Option<Policy>,
     /// Of all VMs since load, those that are gone included.
     pub total: Figures,
-    /// The VMs that were reset and still exist, sorted by pid and fd.
+    /// The VMs that were reset and still exist, sorted by name.
     pub vms: Vec<Vm>,
     /// Files that this module lacks, being older than this tool.
     pub missing: Vec<&'static str>,
@@ -42,6 +46,12 @@ impl Snapshot {
         let sum = self.present_cost();
         let vm = self.vms.iter().max_by_key(|vm| self.cost(&vm.figures))?;
         (sum > 0).then(|| (vm, self.cost(&vm.figures) as f64 / sum as f64))
+    }
+
+    /// What the totals hold beyond all of [`Self::vms`]: VMs that are gone, that have no entry for
+    /// lack of memory or since they were only initialised, or whose files could not be read.
+    pub fn unlisted(&self) -> Figures {
+        (self.vms.iter()).fold(self.total.clone(), |rest, vm| rest.without(&vm.figures))
     }
 
     /// What all VMs that exist now cost the host; see [`Self::cost`].
@@ -82,6 +92,11 @@ impl Vm {
         self.info.as_ref().map_or("?", |info| &info.comm)
     }
 
+    /// The thread that made it, by its name or by what the module tells.
+    pub fn pid(&self) -> Option<u32> {
+        (self.id.pid()).or_else(|| self.info.as_ref()?.pid)
+    }
+
     /// How large it is, if the module tells.
     pub fn size(&self, size: Size) -> Option<u64> {
         let info = self.info.as_ref()?;
@@ -101,24 +116,61 @@ impl Vm {
     }
 }
 
-/// A VM's name in debugfs: who made it, and the descriptor it got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VmId {
-    /// The process that made the VM.
-    pub pid: u32,
-    /// The descriptor that it got.
-    pub fd: u32,
+/// A VM's name in debugfs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VmId {
+    /// As in KVM's own debugfs: `<pid>-<fd>`.
+    Kvm {
+        /// The thread that made the VM.
+        pid: u32,
+        /// The descriptor that it got.
+        fd: u32,
+    },
+    /// The module's, where KVM gives none: `<pid>-vm<number>`.
+    Module {
+        /// The thread that made the VM.
+        pid: u32,
+        /// Of such VMs since the module was loaded.
+        number: u64,
+    },
+    /// Anything else, as a newer module may have it.
+    Other(Box<str>),
+}
+
+impl VmId {
+    /// The thread that made the VM, if the name tells.
+    pub fn pid(&self) -> Option<u32> {
+        match *self {
+            Self::Kvm { pid, .. } | Self::Module { pid, .. } => Some(pid),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The descriptor that the VM got, if the name tells.
+    pub fn fd(&self) -> Option<u32> {
+        match *self {
+            Self::Kvm { fd, .. } => Some(fd),
+            Self::Module { .. } | Self::Other(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for VmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{}-{}", self.pid, self.fd))
+        match self {
+            Self::Kvm { pid, fd } => f.pad(&format!("{pid}-{fd}")),
+            Self::Module { pid, number } => f.pad(&format!("{pid}-vm{number}")),
+            // What is no text for a terminal is told in another way.
+            Self::Other(name) => f.pad(&name.escape_debug().to_string()),
+        }
     }
 }
 
 /// A VM's `info`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
+    /// The thread that made it, if this module tells.
+    pub pid: Option<u32>,
     /// The command name of the process that made it.
     pub comm: String,
     /// Its vCPUs.
@@ -147,6 +199,19 @@ impl Figures {
         Some(sum(Timing::VcpuReset).saturating_add(sum(Timing::Pay)))
     }
 
+    /// What there is beyond `part`.
+    fn without(mut self, part: &Self) -> Self {
+        for (all, part) in self.stats.0.iter_mut().zip(part.stats.0) {
+            *all = all.saturating_sub(part);
+        }
+        if let (Some(all), Some(part)) = (&mut self.latency, &part.latency) {
+            for (all, part) in all.0.iter_mut().zip(&part.0) {
+                all.subtract(part);
+            }
+        }
+        self
+    }
+
     /// Invalidations and unmaps that took place.
     pub fn operations(&self) -> u64 {
         let get = |stat| self.stats.get(stat);
@@ -168,6 +233,12 @@ impl Stats {
     /// One value.
     pub fn get(&self, stat: Stat) -> u64 {
         self.0[stat as usize]
+    }
+
+    /// Makes one of them another.
+    #[cfg(test)]
+    pub(crate) fn set(&mut self, stat: Stat, value: u64) {
+        self.0[stat as usize] = value;
     }
 
     /// All of them, in the order of the file.

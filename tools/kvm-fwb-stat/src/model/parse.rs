@@ -140,6 +140,7 @@ pub fn info(text: &str) -> Result<Info> {
     let pairs: Vec<_> = pairs(text)?.collect();
     let number = |name| number(name, value(&pairs, name)?);
     Ok(Info {
+        pid: value(&pairs, "pid").ok().and_then(|pid| pid.parse().ok()),
         comm: value(&pairs, "comm")?.replace(|c: char| c.is_control(), "?"),
         vcpus: number("vcpus")?,
         memory_bytes: number("memory_bytes")?,
@@ -147,16 +148,23 @@ pub fn info(text: &str) -> Result<Info> {
     })
 }
 
-/// The name of a VM's directory; `None` if it is none.
-pub fn vm_id(name: &str) -> Option<VmId> {
-    let (pid, fd) = name.split_once('-')?;
-    let number = |text: &str| {
-        text.bytes()
-            .all(|c| c.is_ascii_digit())
-            .then(|| text.parse().ok())?
+/// The name of a VM's directory. What does not read as one of the known forms, and back, is itself.
+pub fn vm_id(name: &str) -> VmId {
+    let known = || {
+        let (pid, rest) = name.split_once('-')?;
+        let pid = pid.parse().ok()?;
+        Some(match rest.strip_prefix("vm") {
+            Some(number) => VmId::Module {
+                pid,
+                number: number.parse().ok()?,
+            },
+            None => VmId::Kvm {
+                pid,
+                fd: rest.parse().ok()?,
+            },
+        })
     };
-    Some(VmId {
-        pid: number(pid)?,
-        fd: number(fd)?,
-    })
+    known()
+        .filter(|id| id.to_string() == name)
+        .unwrap_or_else(|| VmId::Other(name.into()))
 }

@@ -2,33 +2,66 @@
 
 //! From the module's directory to a [`Snapshot`].
 
-use super::{Figures, Policy, Snapshot, Vm, VmId, parse};
+use super::{Debugfs, Figures, Policy, Snapshot, Vm, VmId, parse};
 use crate::error::{Error, Result};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Where the module's files are.
+/// Where the module's files are, as a rule: debugfs may be mounted elsewhere.
 pub const DEFAULT_ROOT: &str = "/sys/kernel/debug/kvm_fwb_reset";
+/// Their directory in debugfs.
+const NAME: &str = "kvm_fwb_reset";
 
 /// The module's directory in debugfs, or a copy of it. Files are held open only while they are
 /// read: an open one keeps the module from being unloaded.
 #[derive(Clone, Debug)]
-pub struct Tree {
-    root: PathBuf,
+pub enum Tree {
+    /// A directory that was named.
+    At(PathBuf),
+    /// Where a host, whose file system begins here, has debugfs.
+    Of(PathBuf),
 }
 
 impl Tree {
-    /// The directory `root`, which need not be there yet.
+    /// The directory `root`, which need not be there yet. [`DEFAULT_ROOT`] means wherever this host
+    /// has it.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        match root.into() {
+            root if root == Path::new(DEFAULT_ROOT) => Self::Of("/".into()),
+            root => Self::At(root),
+        }
     }
 
     /// Whether this is where the module's files are on this host.
     pub fn is_default(&self) -> bool {
-        self.root == Path::new(DEFAULT_ROOT)
+        matches!(self, Self::Of(system) if system == Path::new("/"))
+    }
+
+    /// Where it is now.
+    fn dir(&self) -> Dir<'_> {
+        let below = |system: &PathBuf, path: &Path| {
+            let path = path.strip_prefix("/").unwrap_or(path);
+            system.join(path)
+        };
+        match self {
+            Self::At(root) => Dir {
+                root: root.clone(),
+                system: None,
+            },
+            Self::Of(system) => {
+                let mut root = below(system, Path::new(DEFAULT_ROOT));
+                if !root.exists() {
+                    root = below(system, Debugfs::of(system).path()).join(NAME);
+                }
+                Dir {
+                    root,
+                    system: Some(system),
+                }
+            }
+        }
     }
 
     /// Reads all of it. VMs that go meanwhile are left out, and so are those with a damaged file,
@@ -38,16 +71,20 @@ impl Tree {
     ///
     /// Where there is nothing to show; see [`Error`].
     pub fn read(&self) -> Result<Snapshot> {
+        let dir = self.dir();
         let mut missing = Vec::new();
         let mut problems = Vec::new();
-        let stats = self.parsed("stats", parse::stats)?;
-        let latency = self.optional("latency", parse::latency, &mut missing)?;
+        // Totals before VMs: what is counted meanwhile is then not taken for what VMs that are gone
+        // have left in the totals.
+        let stats = dir.parsed("stats", parse::stats)?;
+        let latency = dir.optional("latency", parse::latency, &mut missing)?;
         let snapshot = Snapshot {
             time: now(),
-            host: self.parsed("host", parse::host)?,
-            policy: self.policy_if_shown()?,
+            at: Instant::now(),
+            host: dir.parsed("host", parse::host)?,
+            policy: dir.policy_if_shown()?,
             total: Figures { stats, latency },
-            vms: self.vms(&mut missing, &mut problems)?,
+            vms: dir.vms(&mut missing, &mut problems)?,
             missing,
             problems,
         };
@@ -60,6 +97,40 @@ impl Tree {
     ///
     /// Where it cannot be read.
     pub fn policy(&self) -> Result<Policy> {
+        self.dir().policy()
+    }
+
+    /// Switches to `policy`.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written, or the module stays with another.
+    pub fn set_policy(&self, policy: Policy) -> Result<()> {
+        let dir = self.dir();
+        let path = dir.root.join("policy");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| {
+                io::Write::write_all(&mut file, format!("{}\n", policy.name()).as_bytes())
+            })
+            .map_err(|error| dir.explain(path, error))?;
+        match dir.policy()? {
+            now if now == policy => Ok(()),
+            kept => Err(Error::PolicyKept(kept.name().into())),
+        }
+    }
+}
+
+/// Where the files are now, or those of one VM.
+struct Dir<'a> {
+    root: PathBuf,
+    /// The host that it is of, if it was not named.
+    system: Option<&'a Path>,
+}
+
+impl Dir<'_> {
+    fn policy(&self) -> Result<Policy> {
         self.parsed("policy", parse::policy)
     }
 
@@ -72,42 +143,25 @@ impl Tree {
         }
     }
 
-    /// Switches to `policy`.
-    ///
-    /// # Errors
-    ///
-    /// Where it cannot be written, or the module stays with another.
-    pub fn set_policy(&self, policy: Policy) -> Result<()> {
-        let path = self.root.join("policy");
-        fs::OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .and_then(|mut file| {
-                io::Write::write_all(&mut file, format!("{}\n", policy.name()).as_bytes())
-            })
-            .map_err(|error| self.explain(path, error))?;
-        match self.policy()? {
-            now if now == policy => Ok(()),
-            kept => Err(Error::PolicyKept(kept.name().into())),
-        }
-    }
-
     fn vms(&self, missing: &mut Vec<&'static str>, problems: &mut Vec<String>) -> Result<Vec<Vm>> {
         let path = self.root.join("vms");
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
             Err(error) => return Err(self.explain(path, error)),
         };
-        let mut ids: Vec<VmId> = entries
-            .filter_map(|entry| parse::vm_id(entry.ok()?.file_name().to_str()?))
-            .collect();
-        ids.sort_unstable();
-        let mut vms = Vec::with_capacity(ids.len());
-        for id in ids {
+        let mut vms = Vec::new();
+        for entry in entries.flatten() {
+            let dir = Dir {
+                root: entry.path(),
+                system: None,
+            };
             let mut lacking = Vec::new();
-            let vm = self.vm(id, &mut lacking);
+            let vm = dir.vm(
+                parse::vm_id(&entry.file_name().to_string_lossy()),
+                &mut lacking,
+            );
             // A VM's files go before its directory does, and reading them fails in many ways then.
-            if !path.join(id.to_string()).join("stats").exists() {
+            if !dir.root.join("stats").exists() {
                 continue;
             }
             match vm {
@@ -118,17 +172,18 @@ impl Tree {
             lacking.retain(|name| !missing.contains(name));
             missing.append(&mut lacking);
         }
+        vms.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        problems.sort_unstable();
         Ok(vms)
     }
 
     fn vm(&self, id: VmId, missing: &mut Vec<&'static str>) -> Result<Vm> {
-        let dir = Self::new(self.root.join("vms").join(id.to_string()));
         Ok(Vm {
             id,
-            info: dir.optional("info", parse::info, missing)?,
+            info: self.optional("info", parse::info, missing)?,
             figures: Figures {
-                stats: dir.parsed("stats", parse::stats)?,
-                latency: dir.optional("latency", parse::latency, missing)?,
+                stats: self.parsed("stats", parse::stats)?,
+                latency: self.optional("latency", parse::latency, missing)?,
             },
         })
     }
@@ -175,23 +230,13 @@ impl Tree {
 
     /// Why there is no root.
     fn absent(&self) -> Error {
-        if !self.is_default() {
-            return Error::NoRoot(self.root.clone());
-        }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        if has_debugfs(&mounts) {
-            Error::NotLoaded
-        } else {
-            Error::NoDebugfs
+        match self.system.map(Debugfs::of) {
+            None => Error::NoRoot(self.root.clone()),
+            Some(Debugfs::At(_)) => Error::NotLoaded,
+            Some(Debugfs::Unmounted) => Error::NoDebugfs,
+            Some(Debugfs::Off) => Error::DebugfsOff,
         }
     }
-}
-
-/// Whether debugfs is mounted, by the text of /proc/mounts.
-pub fn has_debugfs(mounts: &str) -> bool {
-    mounts
-        .lines()
-        .any(|line| line.split(' ').nth(2) == Some("debugfs"))
 }
 
 /// EPERM and EACCES are one kind to the library; debugfs tells lockdown by the former.

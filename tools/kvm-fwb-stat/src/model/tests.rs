@@ -4,13 +4,14 @@ use super::{Tree, VmId, parse};
 use crate::{
     counters::{Stat, Timing},
     error::Error,
-    model::{Change, Policy},
+    model::{Change, Figures, Policy},
 };
 use proptest::prelude::*;
 use std::{
     fs,
     os::unix::{fs::symlink, net::UnixListener},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 /// A tree that is kept for tests.
@@ -46,7 +47,7 @@ fn a_whole_tree_is_read() {
     assert_eq!(snapshot.vms[1].owed(), "icache");
     assert_eq!(
         snapshot.costliest().unwrap().0.id,
-        VmId { pid: 1204, fd: 14 }
+        VmId::Kvm { pid: 1204, fd: 14 }
     );
     assert!(snapshot.missing.is_empty() && snapshot.problems.is_empty());
 }
@@ -55,20 +56,104 @@ fn a_whole_tree_is_read() {
 fn rates_are_of_the_time_between() {
     let mut before = Tree::new(tree("three-guests")).read().unwrap();
     let mut after = Tree::new(tree("a-second-later")).read().unwrap();
-    (before.time, after.time) = (100.0, 102.0);
+    let start = Instant::now();
+    let later = start + Duration::from_secs(2);
+    // Meanwhile somebody set the clock back: it is not what rates are taken by.
+    (before.time, after.time) = (5000.0, 100.0);
+    (before.at, after.at) = (start, later);
     let change = Change::new(&before, &after).unwrap();
     assert_eq!(change.total(&after.total, Stat::VcpuReset), 4.0);
     let vm = &after.vms[0];
-    assert_eq!(change.vm(vm.id, &vm.figures, Stat::VmReset), 0.5);
-    // Cleared meanwhile: what there is was counted since.
+    assert_eq!(change.vm(&vm.id, &vm.figures, Stat::VmReset), 0.5);
     let back = Change::new(&after, &before);
     assert!(back.is_none());
-    (before.time, after.time) = (102.0, 100.0);
+    // Cleared meanwhile: what there is was counted since.
+    (before.at, after.at) = (later, start);
     let change = Change::new(&after, &before).unwrap();
     assert_eq!(change.total(&before.total, Stat::VcpuReset), 59.0);
     // A VM that was not there before.
     let new = &before.vms[2];
-    assert_eq!(change.vm(new.id, &new.figures, Stat::VmReset), 1.5);
+    assert_eq!(change.vm(&new.id, &new.figures, Stat::VmReset), 1.5);
+}
+
+#[test]
+fn totals_and_the_list_agree_or_it_is_said_what_is_missing() {
+    // All VMs are there that were reset, and others that were only initialised.
+    let before = Tree::new(tree("three-guests")).read().unwrap();
+    let counted = |rest: &Figures| {
+        let counts = rest.stats.iter().filter(|&(_, count)| count > 0);
+        counts.map(|(stat, _)| stat).collect::<Vec<_>>()
+    };
+    let rest = before.unlisted();
+    assert_eq!(counted(&rest), [Stat::VcpuInit]);
+    assert_eq!(rest.latency, Some(Default::default()));
+    // One of the three went, and what it had done stays in the totals.
+    let mut after = Tree::new(tree("a-second-later")).read().unwrap();
+    after.at = before.at + Duration::from_secs(1);
+    let gone = &before.vms[2].figures;
+    let rest = after.unlisted();
+    for (stat, count) in gone
+        .stats
+        .iter()
+        .filter(|(stat, _)| *stat != Stat::VcpuInit)
+    {
+        assert_eq!(rest.stats.get(stat), count);
+    }
+    assert_eq!(rest.latency, gone.latency);
+    // It did nothing in that second; then a VM that is not in the list is reset twice.
+    let change = Change::new(&before, &after).unwrap();
+    assert_eq!(change.unlisted(&after, Stat::VmReset), 0.0);
+    after.total.stats.set(Stat::VmReset, 24);
+    assert_eq!(change.unlisted(&after, Stat::VmReset), 2.0);
+    assert_eq!(
+        after.unlisted().stats.get(Stat::VmReset),
+        gone.stats.get(Stat::VmReset) + 2
+    );
+}
+
+#[test]
+fn every_name_of_a_vm_can_be_shown() {
+    for (name, pid, fd) in [
+        ("1204-14", Some(1204), Some(14)),
+        ("1204-vm7", Some(1204), None),
+        ("1204-vm18446744073709551615", Some(1204), None),
+        // What does not read back as itself is another name: its directory is that one.
+        ("01204-14", None, None),
+        ("+1-2", None, None),
+        ("1-2-3", None, None),
+        ("99999999999-1", None, None),
+        ("1-vm", None, None),
+        ("1-vm07", None, None),
+        ("-1", None, None),
+        ("", None, None),
+    ] {
+        let id = parse::vm_id(name);
+        assert_eq!((id.pid(), id.fd()), (pid, fd), "{name}");
+        assert_eq!(id.to_string(), name);
+    }
+    assert_eq!(parse::vm_id("\x1b[2J").to_string(), "\\u{1b}[2J");
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = tree("three-guests");
+    for name in ["host", "policy", "stats", "latency"] {
+        fs::copy(root.join(name), dir.path().join(name)).unwrap();
+    }
+    for name in ["1204-14", "1204-vm7", "of a newer module", "01204-14"] {
+        let vm = dir.path().join("vms").join(name);
+        fs::create_dir_all(&vm).unwrap();
+        for name in ["info", "stats", "latency"] {
+            fs::copy(root.join("vms/1204-14").join(name), vm.join(name)).unwrap();
+        }
+    }
+    let snapshot = Tree::new(dir.path()).read().unwrap();
+    let told: Vec<_> = (snapshot.vms.iter())
+        .map(|vm| (vm.id.to_string(), vm.pid()))
+        .collect();
+    let named = |name: &str| (name.to_owned(), Some(1204));
+    assert_eq!(
+        told,
+        ["1204-14", "1204-vm7", "01204-14", "of a newer module"].map(named)
+    );
 }
 
 #[test]
@@ -150,10 +235,35 @@ fn a_module_on_its_way_out_is_not_loaded() {
 }
 
 #[test]
-fn debugfs_is_found_among_mounts() {
-    let mounts = "sysfs /sys sysfs rw 0 0\nnone /sys/kernel/debug debugfs rw 0 0\n";
-    assert!(super::has_debugfs(mounts));
-    assert!(!super::has_debugfs("debugfs /debugfs tmpfs rw 0 0\n"));
+fn debugfs_is_found_where_it_is_mounted() {
+    let system = tempfile::tempdir().unwrap();
+    let put = |path: &str, text: &str| {
+        let path = system.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    put("proc/filesystems", "nodev\tdebugfs\n");
+    let read = || Tree::Of(system.path().into()).read();
+    assert!(matches!(read(), Err(Error::NoDebugfs)));
+    put("proc/1/mounts", "debugfs /mnt/debug debugfs rw 0 0\n");
+    assert!(matches!(read(), Err(Error::NotLoaded)));
+    for name in ["host", "policy", "stats", "latency"] {
+        let text = fs::read_to_string(tree("three-guests").join(name)).unwrap();
+        put(&format!("mnt/debug/kvm_fwb_reset/{name}"), &text);
+    }
+    fs::create_dir(system.path().join("mnt/debug/kvm_fwb_reset/vms")).unwrap();
+    assert_eq!(read().unwrap().policy, Some(Policy::Once));
+    // With debugfs=off there is none to mount.
+    put("proc/1/mounts", "");
+    put("proc/filesystems", "nodev\tsysfs\n");
+    let error = read().unwrap_err();
+    assert!(matches!(error, Error::DebugfsOff));
+    assert!(
+        error
+            .to_string()
+            .contains("by the policy that it was loaded with")
+    );
+    assert_eq!(error.status(), 4);
 }
 
 #[test]
@@ -210,9 +320,6 @@ fn known_lines_must_make_sense() {
         ("vhe 1\n", ""),
     ] {
         assert!(parse::host(&host.replace(from, to)).is_err(), "{to}");
-    }
-    for name in ["1-", "-1", "1", "+1-2", "1-2-3", "99999999999-1", "a-b", ""] {
-        assert_eq!(parse::vm_id(name), None, "{name}");
     }
 }
 

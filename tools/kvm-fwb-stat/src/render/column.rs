@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 /// A column.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Column {
-    /// pid and fd
+    /// its name in debugfs: pid and fd
     Vm,
     /// command name of the VMM
     Command,
@@ -142,7 +142,7 @@ impl Column {
             Self::Rate => {
                 let rate = view
                     .change
-                    .map(|change| change.vm(vm.id, &vm.figures, Stat::VmReset));
+                    .map(|change| change.vm(&vm.id, &vm.figures, Stat::VmReset));
                 rate.map_or_else(|| "-".into(), units::rate)
             }
             Self::Reinits => stat(Stat::VcpuReset),
@@ -173,7 +173,7 @@ impl Column {
             Self::Rate => {
                 let rate = |vm: &Vm| {
                     let change = view.change;
-                    change.map_or(0.0, |change| change.vm(vm.id, &vm.figures, Stat::VmReset))
+                    change.map_or(0.0, |change| change.vm(&vm.id, &vm.figures, Stat::VmReset))
                 };
                 rate(b).total_cmp(&rate(a))
             }
@@ -188,7 +188,7 @@ impl Column {
     }
 }
 
-/// What is left out first where there is no room.
+/// What is left out where there is no room, the least first.
 const LEAST_FIRST: [Column; 8] = [
     Column::Reinits,
     Column::Memory,
@@ -199,17 +199,94 @@ const LEAST_FIRST: [Column; 8] = [
     Column::Icache,
     Column::Rate,
 ];
+/// And where there is hardly any.
+const LAST: [Column; 4] = [Column::Share, Column::Resets, Column::Command, Column::Cost];
+/// A command can still be told by so much of it.
+const LEAST_COMMAND: usize = 6;
 
-/// The columns that fit in `width`, with a space between, each at least as wide as what is in it.
-/// `keep` stays in any case.
-pub fn fitting(width: u16, keep: Column) -> Vec<Column> {
-    let mut columns = Column::value_variants().to_vec();
-    let needed = |columns: &[Column]| columns.iter().map(|column| column.width() + 1).sum::<u16>();
-    for least in LEAST_FIRST {
-        if needed(&columns) <= width + 1 {
-            break;
+/// Columns with what stands in them, for so much room.
+#[derive(Debug)]
+pub struct Layout {
+    /// Each with its width. There is a space between.
+    pub columns: Vec<(Column, usize)>,
+    /// The width that all columns would take.
+    pub wanted: usize,
+}
+
+impl Layout {
+    /// The columns that fit in `width`, each as wide as all that is in it; only a command may be
+    /// cut. `keep` goes last, but for the VM's name.
+    pub fn new(view: &View<'_>, vms: &[&Vm], width: usize, keep: Column) -> Self {
+        let needed = |column: Column| {
+            let cells = vms.iter().map(|vm| column.cell(view, vm).chars().count());
+            let nominal = usize::from(column.width());
+            match column {
+                Column::Command => nominal,
+                _ => cells.fold(nominal, usize::max),
+            }
+        };
+        let mut layout = Self {
+            columns: (Column::value_variants().iter())
+                .map(|&column| (column, needed(column)))
+                .collect(),
+            wanted: 0,
+        };
+        layout.wanted = layout.width();
+        let shrink = |layout: &mut Self, least: &[Column]| {
+            for &least in least {
+                if layout.width() > width {
+                    layout.columns.retain(|&(column, _)| column != least);
+                }
+            }
+        };
+        let others = |least: &[Column]| -> Vec<_> {
+            least
+                .iter()
+                .copied()
+                .filter(|&column| column != keep)
+                .collect()
+        };
+        shrink(&mut layout, &others(&LEAST_FIRST));
+        if layout.width() > width {
+            layout.set(Column::Command, |_| LEAST_COMMAND);
         }
-        columns.retain(|&column| column != least || column == keep);
+        shrink(&mut layout, &others(&LAST));
+        if keep != Column::Vm {
+            shrink(&mut layout, &[keep]);
+        }
+        let spare = width.saturating_sub(layout.width());
+        let whole = usize::from(Column::Command.width());
+        layout.set(Column::Command, |least| (least + spare).min(whole));
+        // A name is the last thing to go.
+        layout.set(Column::Vm, |needed| needed.min(width));
+        layout
     }
-    columns
+
+    /// All of them, with the spaces.
+    pub fn width(&self) -> usize {
+        let widths = self.columns.iter().map(|&(_, width)| width + 1);
+        widths.sum::<usize>().saturating_sub(1)
+    }
+
+    fn set(&mut self, column: Column, width: impl Fn(usize) -> usize) {
+        for each in &mut self.columns {
+            if each.0 == column {
+                each.1 = width(each.1);
+            }
+        }
+    }
+}
+
+/// `cell` in a column of `width`: whole, or marked. Half a number reads as another one.
+pub fn fit(column: Column, cell: String, width: usize) -> String {
+    let length = cell.chars().count();
+    match column {
+        _ if length <= width => cell,
+        Column::Command => cell
+            .chars()
+            .take(width.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
+        _ => "…".into(),
+    }
 }

@@ -38,6 +38,9 @@ pub fn write(
     }
     writeln!(out)?;
     writeln!(out, "{}", summary::verdict(view))?;
+    if let Some(unlisted) = summary::unlisted(view) {
+        writeln!(out, "{unlisted}")?;
+    }
 
     let vms = view.sorted(sort, reverse, filter);
     if vms.is_empty() {

@@ -78,12 +78,43 @@ pub fn verdict(view: &View<'_>) -> String {
             } else {
                 format!("{cost} operations")
             };
-            let (id, comm, share) = (vm.id, vm.comm(), units::share(share));
-            format!("Costs most: {id} ({comm}), {share} of the {all} for all VMs here")
+            let (id, comm, share) = (&vm.id, vm.comm(), units::share(share));
+            format!("Costs most: {id} ({comm}), {share} of the {all} for the VMs listed")
         }
         None if snapshot.vms.is_empty() => {
-            "No VM that exists now was reset since it started.".into()
+            "No VM has an entry now: it comes with the VM's first reset.".into()
         }
-        None => "Resets of the VMs here cost nothing so far.".into(),
+        None => "Resets of the VMs listed cost nothing so far.".into(),
     }
+}
+
+/// What the totals hold beyond the VMs in the list, if anything.
+pub fn unlisted(view: &View<'_>) -> Option<String> {
+    let rest = view.snapshot.unlisted();
+    let count = |stat| rest.stats.get(stat);
+    // A VM has its entry from its first reset on; what it was initialised with before is no reset's.
+    let is_some = Stat::ALL
+        .into_iter()
+        .any(|stat| !matches!(stat, Stat::Pending | Stat::VcpuInit) && count(stat) > 0);
+    if !is_some && view.snapshot.cost(&rest) == 0 {
+        return None;
+    }
+    let rate = (view.change)
+        .map(|change| change.unlisted(view.snapshot, Stat::VmReset))
+        .filter(|&rate| rate > 0.0)
+        .map_or_else(String::new, |rate| format!(" ({})", units::rate(rate)));
+    let cost = view.snapshot.cost_text(&rest);
+    let cost = match view.snapshot.is_timed() {
+        true => cost,
+        false => format!("{cost} operations"),
+    };
+    let counted = |stat, name| match count(stat) {
+        1 => format!("1 {name}"),
+        count => format!("{count} {name}s"),
+    };
+    Some(format!(
+        "VMs that are gone or have no entry: {}{rate}, {}, {cost}",
+        counted(Stat::VmReset, "VM reset"),
+        counted(Stat::VcpuReset, "re-init")
+    ))
 }
