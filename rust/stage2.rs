@@ -42,7 +42,7 @@ impl Functions {
             Ok(function) => Some(function.address()),
             Err(_) => {
                 pr_warn!(
-                    "{} is not to be had: this kernel has no function {}\n",
+                    "{} is not to be had, take another: this kernel has no function {}\n",
                     what,
                     Symbol::display(name)
                 );
@@ -58,7 +58,7 @@ impl Functions {
         });
         // SAFETY: By the type invariant; called once at a time, when the module is loaded.
         if !unsafe { bindings::stage2_map_cleans(&functions.0) } {
-            pr_warn!("{what} is not to be had: this kernel maps pages that it has not cleaned\n");
+            pr_warn!("{what} is not to be had, take another: this kernel maps pages that it has not cleaned\n");
             return None;
         }
         Some(functions)

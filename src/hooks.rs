@@ -48,8 +48,9 @@ pub(crate) fn policy() -> Policy {
 /// Switches, if the policy is to be had on this host. Each re-init looks once, so one under way goes
 /// by either. Refusals are logged.
 pub(crate) fn switch(policy: Policy) -> Result {
-    if let Some(path) = path() {
-        allow(policy, path)?;
+    if !path().is_some_and(|path| allows(policy, path)) {
+        pr_err!("the policy lazy is not to be had with this kernel, as was said at load: take once\n");
+        return Err(rust::unsupported());
     }
     set_policy(policy);
     Ok(())
@@ -59,15 +60,9 @@ fn set_policy(policy: Policy) {
     POLICY.store(policy as u32, Release);
 }
 
-/// Refuses a policy that is not to be had on this host, and logs that.
-fn allow(policy: Policy, path: &ResetPath) -> Result {
-    if policy == Policy::Lazy && path.lazy == Lazy::Refused {
-        pr_err!(
-            "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
-        );
-        return Err(rust::unsupported());
-    }
-    Ok(())
+/// Whether that policy is to be had on this host.
+fn allows(policy: Policy, path: &ResetPath) -> bool {
+    policy != Policy::Lazy || path.lazy != Lazy::Refused
 }
 
 /// What the hooks know of this host.
@@ -205,7 +200,10 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Puts the hooks in, and then `policy` in force. Refusals are logged.
     pub(crate) fn new(path: ResetPath, policy: Policy) -> Result<Self> {
-        allow(policy, &path)?;
+        if !allows(policy, &path) {
+            // It was said why.
+            return Err(rust::unsupported());
+        }
         let (icache, lazy) = (path.icache, path.host.lazy);
         // With FEAT_S2FWB there is nothing to flush.
         let flushes = path.has_flush && !path.host.fwb;

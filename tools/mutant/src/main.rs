@@ -19,7 +19,7 @@ struct Arguments {
     /// The uncompressed Image of a kernel that does it right
     image: PathBuf,
     /// Its symbols, a line each: NAME START END, in hexadecimal as in /proc/kallsyms; _text,
-    /// kvm_arch_vcpu_ioctl and stage2_unmap_vm at least
+    /// kvm_arch_vcpu_ioctl, stage2_unmap_vm and stage2_map_walker_try_leaf at least
     symbols: PathBuf,
     /// Where to put the wrong one
     out: PathBuf,
@@ -31,6 +31,8 @@ enum Kind {
     Rfc,
     /// With FEAT_S2FWB it unmaps all the same (before Linux 5.8)
     Legacy,
+    /// It cleans nothing before it maps it (no kernel ever did, without FEAT_S2FWB)
+    Unclean,
 }
 
 fn main() -> Result<()> {
@@ -60,45 +62,68 @@ fn parse(text: &str) -> Result<Symbols> {
 }
 
 fn mutate(kind: Kind, image: &mut [u8], symbols: &Symbols) -> Result<()> {
-    let symbol = |name: &str| {
-        symbols
-            .get(name)
-            .with_context(|| format!("no symbol {name}"))
-    };
-    let text = symbol("_text")?.start;
-    let init = symbol("kvm_arch_vcpu_ioctl")?.clone();
-    let unmap = symbol("stage2_unmap_vm")?.start;
-
     // An Image is mapped from _text on as it lies in the file.
     ensure!(
         image.get(0x38..0x3c) == Some(b"ARM\x64"),
         "not an uncompressed arm64 Image"
     );
-    let range = (init.start - text)..(init.end - text);
+    let function = |name: &str| {
+        let function = symbols.get(name);
+        function
+            .cloned()
+            .with_context(|| format!("no symbol {name}"))
+    };
+    let text = function("_text")?.start;
+    let place = function(match kind {
+        Kind::Rfc | Kind::Legacy => "kvm_arch_vcpu_ioctl",
+        Kind::Unclean => "stage2_map_walker_try_leaf",
+    })?;
     let bytes = image
-        .get_mut(range)
+        .get_mut((place.start - text)..(place.end - text))
         .context("the symbols are not of this image")?;
     let code: Vec<u32> = bytes
         .chunks_exact(insn::SIZE)
         .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
         .collect();
 
-    let at = only(
-        code.iter()
-            .enumerate()
-            .filter(|(_, insn)| **insn == insn::IC_IALLUIS),
-    )
-    .context("ic ialluis in kvm_arch_vcpu_ioctl")?
-    .0;
-    let call = only(insn::calls(&code, init.start).filter(|(_, to)| *to == unmap))
-        .context("calls of stage2_unmap_vm in kvm_arch_vcpu_ioctl")?
-        .0;
-    let instead = match kind {
-        Kind::Rfc => insn::NOP,
-        Kind::Legacy => branch(at, block(&code, call)),
+    let (at, instead) = match kind {
+        Kind::Rfc | Kind::Legacy => {
+            let found = code.iter().enumerate();
+            let at = only(found.filter(|(_, insn)| **insn == insn::IC_IALLUIS))
+                .context("ic ialluis in kvm_arch_vcpu_ioctl")?
+                .0;
+            let unmap = function("stage2_unmap_vm")?.start;
+            let call = only(insn::calls(&code, place.start).filter(|(_, to)| *to == unmap))
+                .context("calls of stage2_unmap_vm in kvm_arch_vcpu_ioctl")?
+                .0;
+            match kind {
+                Kind::Rfc => (at, insn::NOP),
+                _ => (at, branch(at, block(&code, call))),
+            }
+        }
+        Kind::Unclean => {
+            let (at, to) = only(unless_it_cleans(&code))
+                .context("looks for dcache_clean_inval_poc in stage2_map_walker_try_leaf")?;
+            (at, branch(at, to))
+        }
     };
     bytes[at * insn::SIZE..][..insn::SIZE].copy_from_slice(&instead.to_le_bytes());
     Ok(())
+}
+
+/// Where code goes on elsewhere if there is nothing to clean with: `cbz` behind a load from the offset
+/// of `dcache_clean_inval_poc`, the tenth of `struct kvm_pgtable_mm_ops`; and where that is.
+fn unless_it_cleans(code: &[u32]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    const NEAR: usize = 8;
+    let loads = |insn: u32| (insn & 0xffff_fc00 == 0xf940_2400).then_some(insn & 0x1f);
+    let branches = |insn: u32, register| insn & 0xff00_001f == 0xb400_0000 | register;
+    code.iter().enumerate().filter_map(move |(at, &insn)| {
+        let register = loads(insn)?;
+        let mut near = (at + 1..code.len()).take(NEAR);
+        let at = near.find(|&at| branches(code[at], register))?;
+        let (to, _) = insn::successors(code[at]);
+        Some((at, at.checked_add_signed(to?)?))
+    })
 }
 
 fn only<T>(mut items: impl Iterator<Item = T>) -> Result<T> {
@@ -177,6 +202,16 @@ mod tests {
         assert_eq!(changed(Kind::Rfc), [(0x110, NOP)]);
         // Three instructions back, where the argument is loaded.
         assert_eq!(changed(Kind::Legacy), [(0x110, 0x17ff_fffd)]);
+    }
+
+    #[test]
+    fn a_kernel_that_cleans_nothing() {
+        // `ldr x0, [x25, #72]; nop; cbz x0, 4f; ldr x20, [x25, #80]; cbz x20, ...`
+        let code = [0xf940_2720, NOP, 0xb400_0040, 0xf940_2b34, 0xb400_00b4, RET];
+        let found: Vec<_> = unless_it_cleans(&code).collect();
+        assert_eq!(found, [(2, 4)]);
+        assert_eq!(branch(2, 4), 0x1400_0002);
+        assert_eq!(unless_it_cleans(&code[3..]).count(), 0);
     }
 
     #[test]
