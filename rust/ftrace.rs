@@ -6,6 +6,7 @@ use super::{
     atomic::AtomicI32,
     bindings,
     kvm::{Argument, Vcpu},
+    stage2::{self, UnmapRange},
     symbol::Symbol,
     unsupported,
 };
@@ -24,7 +25,7 @@ use kernel::{
 };
 
 /// Runs `work` as a call of a redirected function that is in this module.
-fn in_flight<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn in_flight<R>(work: impl FnOnce() -> R) -> R {
     // SAFETY: Callers may sleep, and so may readers of SRCU. The cookie goes back below.
     let cookie = unsafe { bindings::in_flight_enter() };
     let result = work();
@@ -169,6 +170,16 @@ impl Plan {
         }
         // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
         unsafe { (&raw mut bindings::run_entry_original).write(original) };
+        Ok(plan)
+    }
+
+    /// Adds: calls of `kvm_pgtable_stage2_unmap` go to `U::unmap`, while its gate is open. Refusals
+    /// are logged.
+    pub(crate) fn unmap_range<U: UnmapRange>(self) -> Result<Self> {
+        let to = stage2::lead_to::<U>().ok_or(EBUSY)?;
+        let (plan, original) = self.add(c"kvm_pgtable_stage2_unmap", to, Some(U::gate()))?;
+        // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
+        unsafe { (&raw mut bindings::stage2_unmap_original).write(original) };
         Ok(plan)
     }
 

@@ -23,7 +23,7 @@ struct redirect {
 	const int *gate;
 };
 
-enum { MAX_REDIRECTS = 4 };
+enum { MAX_REDIRECTS = 6 };
 
 /* Redirects that come and go as one. Constant while registered; the first is found the fastest. */
 struct redirects {
@@ -49,6 +49,10 @@ extern char run_entry_trampoline[];
 extern unsigned long run_entry_original;
 /* Rust: called by the trampoline */
 void run_entry_handler(struct kvm_vcpu *vcpu);
+
+/* Where the trampoline finds kvm_pgtable_stage2_unmap() behind its patched entry. */
+extern unsigned long stage2_unmap_original;
+int stage2_unmap_native(struct kvm_pgtable *table, u64 addr, u64 size);
 
 void probe_skip(struct pt_regs *regs, unsigned long bytes);
 
@@ -86,6 +90,35 @@ pid_t vm_pid(struct kvm *kvm);
 bool vm_unmap_reaches_all(struct kvm *kvm);
 int vm_vcpus(struct kvm *kvm);
 u64 vm_memory(struct kvm *kvm);
+
+/* Functions of KVM's, by address. */
+struct stage2_functions {
+	/* kvm_pgtable_walk() */
+	unsigned long walk;
+	/* stage2_unmap_walker(), a kvm_pgtable_visitor_fn_t */
+	unsigned long unmap_visitor;
+	/* kvm_pgtable_stage2_map() */
+	unsigned long map;
+	/* kvm_tlb_flush_vmid_range() */
+	unsigned long flush;
+};
+
+/* What an unmap would have done beyond clearing entries. */
+struct stage2_left_out {
+	u64 bytes;
+	u64 invalidations;
+};
+
+bool stage2_is_protected(void);
+bool stage2_is_of(struct kvm_pgtable *table, struct kvm *kvm);
+/* As kvm_pgtable_stage2_unmap(), with one TLB invalidation for all, and no cleaning. */
+int stage2_drop_leaves(const struct stage2_functions *functions, struct kvm_pgtable *table, u64 addr,
+		       u64 size, struct stage2_left_out *left_out);
+/*
+ * Whether a page is cleaned to the PoC, and the instruction caches are invalidated for it, before it
+ * is mapped: tried on a table of no VM's.
+ */
+bool stage2_map_cleans(const struct stage2_functions *functions);
 
 enum { PROCESS_NAME_LEN = TASK_COMM_LEN };
 void current_process_name(char *name);

@@ -39,7 +39,20 @@ SYM_CODE_START(run_entry_trampoline)
 	ret	x10
 SYM_CODE_END(run_entry_trampoline)
 
+/*
+ * int stage2_unmap_native(struct kvm_pgtable *table, u64 addr, u64 size)
+ *
+ * kvm_pgtable_stage2_unmap() behind its patched entry, as in redirect_call_original(), but in the
+ * caller's frame: all arguments are where they were.
+ */
+SYM_FUNC_START(stage2_unmap_native)
+	adrp	x10, stage2_unmap_original
+	ldr	x10, [x10, #:lo12:stage2_unmap_original]
+	ret	x10
+SYM_FUNC_END(stage2_unmap_native)
+
 	.pushsection ".data", "aw"
 	.balign 8
+SYM_DATA(stage2_unmap_original, .quad 0)
 SYM_DATA(run_entry_original, .quad 0)
 	.popsection

@@ -7,7 +7,7 @@ use crate::rust::atomic::AtomicU64;
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
         /// What is counted, per VM and in all.
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Counter {
             $($(#[doc = $doc])+ $variant,)+
         }
@@ -39,6 +39,14 @@ counters! {
     Stage2UnmapElide => "stage2_unmap_elide",
     /// `vcpu_reset` while another vCPU of the VM was in KVM_RUN.
     Busy => "busy",
+    /// Bytes that unmaps would have cleaned to the point of coherency, and left to the faults that map
+    /// them again.
+    DcacheCleanElideBytes => "dcache_clean_elide_bytes",
+    /// TLB invalidations of one entry that unmaps left out, for they make one for all.
+    TlbiElide => "tlbi_elide",
+    /// Runs of `stage2_flush_vm`: all RAM that is mapped is cleaned as a vCPU turns its MMU on, or
+    /// cleans by set and way, without FEAT_S2FWB.
+    Stage2Flush => "stage2_flush",
 }
 
 /// One of each.
@@ -49,8 +57,8 @@ impl Counters {
         Self([const { AtomicU64::new(0) }; Counter::ALL.len()])
     }
 
-    pub(crate) fn count(&self, counter: Counter) {
-        self.0[counter as usize].add(1);
+    pub(crate) fn add(&self, counter: Counter, number: u64) {
+        self.0[counter as usize].add(number);
     }
 
     pub(crate) fn clear(&self) {
@@ -59,10 +67,10 @@ impl Counters {
         }
     }
 
-    /// Names and values.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    /// Counters, with their names and values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Counter, &'static str, u64)> + '_ {
         Counter::ALL
             .iter()
-            .map(|&(counter, name)| (name, self.0[counter as usize].load()))
+            .map(|&(counter, name)| (counter, name, self.0[counter as usize].load()))
     }
 }

@@ -3,7 +3,10 @@
 //! The files under `/sys/kernel/debug/kvm_fwb_reset`.
 
 use crate::{
+    counters::Counter,
     hooks,
+    latency::Work,
+    lazy::Lazy,
     policy::{Maintenance, Policy},
     rust::{
         cpu,
@@ -35,8 +38,7 @@ impl File for PolicyFile {
     }
 
     fn write((): &(), text: &[u8]) -> Result {
-        hooks::set_policy(Policy::from_text(text).ok_or(EINVAL)?);
-        Ok(())
+        hooks::switch(Policy::from_text(text).ok_or(EINVAL)?)
     }
 }
 
@@ -62,7 +64,18 @@ impl File for HostFile {
                 Maintenance::Unmap => "unmap",
             };
             let hooks = if path.is_armed() { "armed" } else { "degraded" };
-            seq_print!(m, "native_reset {}\nhooks {}\n", native, hooks);
+            let lazy = match path.lazy {
+                Lazy::Unmaps => "unmaps",
+                Lazy::AsOnce => "as_once",
+                Lazy::Refused => "refused",
+            };
+            seq_print!(
+                m,
+                "native_reset {}\nhooks {}\nlazy {}\n",
+                native,
+                hooks,
+                lazy
+            );
         }
     }
 }
@@ -90,10 +103,18 @@ impl File for VmStats {
 }
 
 fn show_stats(m: &SeqFile, tally: &Tally, pending: i32) {
-    for (name, value) in tally.counters.iter() {
+    for (counter, name, value) in tally.counters.iter() {
+        if counter == Counter::Stage2Flush && !counts_flushes() {
+            continue;
+        }
         seq_print!(m, "{} {}\n", name, value);
     }
     seq_print!(m, "pending {}\n", pending);
+}
+
+/// Whether this kernel's flushes can be counted.
+fn counts_flushes() -> bool {
+    hooks::path().is_some_and(|path| path.has_flush)
 }
 
 /// `latency`, of all VMs or of one: histograms as `name key value` lines. The keys are `count`,
@@ -104,7 +125,10 @@ impl File for Latency {
     type Subject = Tally;
 
     fn show(tally: &Tally, m: &SeqFile) {
-        for (name, histogram) in tally.latency.iter() {
+        for (work, name, histogram) in tally.latency.iter() {
+            if work == Work::Stage2Flush && !counts_flushes() {
+                continue;
+            }
             let mut count = 0;
             for (begins, number) in histogram.iter().filter(|&(_, number)| number != 0) {
                 seq_print!(m, "{} {} {}\n", name, begins, number);

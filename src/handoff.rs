@@ -61,6 +61,19 @@ impl<T: Copy> Handoff<T> {
         decision
     }
 
+    /// Changes the current task's decision, if it has made one. Returns what `change` does.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let (slot, task) = self.find(current())?;
+        // SAFETY: The slot is the current task's, by the type invariant.
+        let mut decision = unsafe { *slot.decision.get() }?;
+        let result = change(&mut decision);
+        if slot.task.load(Relaxed) == task {
+            // SAFETY: As above, and `change` has not taken it.
+            unsafe { *slot.decision.get() = Some(decision) };
+        }
+        Some(result)
+    }
+
     /// Sets the current task's decision, in place of one that was not taken. Returns whether there
     /// was room for it.
     pub(crate) fn put(&self, decision: T) -> bool {

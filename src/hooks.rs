@@ -7,15 +7,19 @@
 //! | `kvm_reset_vcpu` | (re-)init, past validation | decides what is to be done, does or owes it |
 //! | the kernel's `ic ialluis` | behind it, same ioctl | leaves it out if that was decided |
 //! | `stage2_unmap_vm` | behind it, same ioctl | the same |
+//! | `kvm_pgtable_stage2_unmap` | in an unmap that is to clean nothing | drops what is mapped |
+//! | `stage2_flush_vm` | a vCPU turns its MMU on, without FEAT_S2FWB | counts it |
 //! | `kvm_arch_vcpu_ioctl_run` | KVM_RUN | pays what is owed, ends the reset |
 //! | `kvm_arch_destroy_vm` | last reference to a VM gone | forgets it |
 
 use crate::{
     latency::Stopwatch,
+    lazy::{self, Lazy},
     path::ResetPath,
     policy::Policy,
     reinit,
     rust::{
+        self,
         atomic::AtomicI32,
         ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry},
         kprobe::{InstructionProbe, Probe, Step},
@@ -41,9 +45,29 @@ pub(crate) fn policy() -> Policy {
     Policy::from_number(POLICY.load(Acquire).into()).unwrap_or(Policy::Native)
 }
 
-/// Switches. Each re-init looks once, so one under way goes by either.
-pub(crate) fn set_policy(policy: Policy) {
+/// Switches, if the policy is to be had on this host. Each re-init looks once, so one under way goes
+/// by either. Refusals are logged.
+pub(crate) fn switch(policy: Policy) -> Result {
+    if let Some(path) = path() {
+        allow(policy, path)?;
+    }
+    set_policy(policy);
+    Ok(())
+}
+
+fn set_policy(policy: Policy) {
     POLICY.store(policy as u32, Release);
+}
+
+/// Refuses a policy that is not to be had on this host, and logs that.
+fn allow(policy: Policy, path: &ResetPath) -> Result {
+    if policy == Policy::Lazy && path.lazy == Lazy::Refused {
+        pr_err!(
+            "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
+        );
+        return Err(rust::unsupported());
+    }
+    Ok(())
 }
 
 /// What the hooks know of this host.
@@ -89,6 +113,26 @@ unsafe impl Replacement for UnmapVm {
 
     fn call(vm: &Vm, original: Original<'_, Self>) {
         reinit::own_unmap(vm, original);
+    }
+}
+
+/// `stage2_flush_vm`: a vCPU without FEAT_S2FWB turns its MMU on, and all that is mapped is cleaned.
+struct FlushVm;
+
+// SAFETY: `void stage2_flush_vm(struct kvm *)`, which is static: no header has it.
+unsafe impl Replacement for FlushVm {
+    type Argument = Vm;
+    const FUNCTION: &'static CStr = c"stage2_flush_vm";
+
+    fn entry() -> &'static Entry<Self> {
+        static ENTRY: Entry<FlushVm> = Entry::new();
+        &ENTRY
+    }
+
+    fn call(vm: &Vm, original: Original<'_, Self>) {
+        let begun = Stopwatch::start();
+        original.call();
+        vm::flushed(Record::find(vm), begun.ns());
     }
 }
 
@@ -161,7 +205,10 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Puts the hooks in, and then `policy` in force. Refusals are logged.
     pub(crate) fn new(path: ResetPath, policy: Policy) -> Result<Self> {
-        let icache = path.icache;
+        allow(policy, &path)?;
+        let (icache, lazy) = (path.icache, path.host.lazy);
+        // With FEAT_S2FWB there is nothing to flush.
+        let flushes = path.has_flush && !path.host.fwb;
         PATH.populate(path);
 
         let _icache = icache
@@ -173,11 +220,17 @@ impl Hooks {
                     error
                 );
             })?;
-        let plan = Plan::new()
+        let mut plan = Plan::new()
             .run_entry::<Run>()?
             .replace::<ResetVcpu>()?
             .replace::<UnmapVm>()?
             .replace::<DestroyVm>()?;
+        if lazy {
+            plan = plan.unmap_range::<lazy::Unmap>()?;
+        }
+        if flushes {
+            plan = plan.replace::<FlushVm>()?;
+        }
         let _redirects = Redirects::new(plan)?;
 
         // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init

@@ -11,6 +11,7 @@ mod files;
 mod handoff;
 mod hooks;
 mod latency;
+mod lazy;
 mod path;
 mod policy;
 mod protocol;
@@ -32,7 +33,7 @@ module! {
     params: {
         policy: u32 {
             default: 2,
-            description: "0 native, 1 fwb, 2 once (default), 3 unmap",
+            description: "0 native, 1 fwb, 2 once (default), 3 unmap, 4 lazy",
         },
     },
 }
@@ -48,7 +49,7 @@ impl kernel::Module for KvmFwbReset {
         rust::built_for::check()?;
         let number = value(module_parameters::policy.value());
         let Some(policy) = Policy::from_number(number.into()) else {
-            pr_err!("policy={number} is unknown: use 0 (native), 1 (fwb), 2 (once) or 3 (unmap)\n");
+            pr_err!("policy={number} is unknown: use 0 (native), 1 (fwb), 2 (once), 3 (unmap) or 4 (lazy)\n");
             return Err(EINVAL);
         };
 

@@ -6,7 +6,7 @@ use crate::rust::atomic::AtomicU64;
 use kernel::time::{Instant, Monotonic};
 
 /// What is timed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// A re-init, from the reset of the vCPU's registers to the end of its cache maintenance.
     VcpuReset,
@@ -16,15 +16,18 @@ pub(crate) enum Work {
     IcacheInvalidate,
     /// What a KVM_RUN waited for the VM's debt to be paid, by itself or by another.
     Pay,
+    /// A run of `stage2_flush_vm`.
+    Stage2Flush,
 }
 
 impl Work {
     /// All of it, with the names in `latency`, in its order.
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::VcpuReset, "vcpu_reset"),
         (Self::Stage2Unmap, "stage2_unmap"),
         (Self::IcacheInvalidate, "icache_invalidate"),
         (Self::Pay, "pay"),
+        (Self::Stage2Flush, "stage2_flush"),
     ];
 }
 
@@ -46,11 +49,11 @@ impl Latency {
         }
     }
 
-    /// Names and histograms.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+    /// What was timed, with names and histograms.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Work, &'static str, &Histogram)> {
         Work::ALL
             .iter()
-            .map(|&(work, name)| (name, &self.0[work as usize]))
+            .map(|&(work, name)| (work, name, &self.0[work as usize]))
     }
 }
 

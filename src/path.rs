@@ -4,6 +4,7 @@
 //! now.
 
 use crate::{
+    lazy::Lazy,
     policy::{Host, Maintenance},
     rust::{
         self, cpu, insn, kvm,
@@ -17,6 +18,10 @@ pub(crate) struct ResetPath {
     pub(crate) host: Host,
     /// The invalidation in it, if there is one, whether or not these CPUs ever get there.
     pub(crate) icache: Option<IcacheInvalidation>,
+    /// What the policy `lazy` comes to.
+    pub(crate) lazy: Lazy,
+    /// `stage2_flush_vm` is a function of its own, whose runs can be counted.
+    pub(crate) has_flush: bool,
 }
 
 impl ResetPath {
@@ -67,13 +72,17 @@ impl ResetPath {
                 return Err(rust::unsupported());
             }
         };
+        let lazy = Lazy::find();
         Ok(Self {
             host: Host {
                 fwb: cpu::has_fwb(),
                 dic: cpu::has_dic(),
                 native,
+                lazy: lazy == Lazy::Unmaps,
             },
             icache: found.icache,
+            lazy,
+            has_flush: Symbol::find(c"stage2_flush_vm").is_ok(),
         })
     }
 

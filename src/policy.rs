@@ -15,10 +15,14 @@ pub(crate) enum Policy {
     Once = 2,
     /// An unmap at each re-init, as before Linux 5.8.
     Unmap = 3,
+    /// As `Once`; but without FEAT_S2FWB the one unmap cleans nothing, and pages are cleaned as they
+    /// fault in again.
+    Lazy = 4,
 }
 
 impl Policy {
-    pub(crate) const ALL: [Self; 4] = [Self::Native, Self::Fwb, Self::Once, Self::Unmap];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Native, Self::Fwb, Self::Once, Self::Unmap, Self::Lazy];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -26,6 +30,7 @@ impl Policy {
             Self::Fwb => "fwb",
             Self::Once => "once",
             Self::Unmap => "unmap",
+            Self::Lazy => "lazy",
         }
     }
 
@@ -64,6 +69,8 @@ pub(crate) struct Host {
     pub(crate) dic: bool,
     /// What this kernel's own path does on these CPUs.
     pub(crate) native: Maintenance,
+    /// An unmap can leave the cleaning to the faults that follow.
+    pub(crate) lazy: bool,
 }
 
 /// What is to be done about one re-init.
@@ -77,6 +84,8 @@ pub(crate) enum Remedy {
     IcacheOwed,
     /// An unmap, unless one was made since a vCPU of the VM last ran.
     UnmapOnce,
+    /// An unmap that cleans nothing, unless one was made since a vCPU of the VM last ran.
+    UnmapLazily,
 }
 
 impl Host {
@@ -86,10 +95,11 @@ impl Host {
         match (policy, self.fwb) {
             (Policy::Native, _) => Remedy::Native,
             (Policy::Unmap, _) => Remedy::Now(Maintenance::Unmap),
-            (Policy::Once, false) if !doubt => Remedy::UnmapOnce,
+            (Policy::Lazy, false) if !doubt && self.lazy => Remedy::UnmapLazily,
+            (Policy::Once | Policy::Lazy, false) if !doubt => Remedy::UnmapOnce,
             (_, false) => Remedy::Now(Maintenance::Unmap),
             (_, true) if self.dic => Remedy::Now(Maintenance::None),
-            (Policy::Once, true) if !doubt => Remedy::IcacheOwed,
+            (Policy::Once | Policy::Lazy, true) if !doubt => Remedy::IcacheOwed,
             (_, true) => Remedy::Now(Maintenance::Icache),
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     handoff::{Handoff, Lent},
     hooks::{self, UnmapVm},
     latency::{Stopwatch, Work},
+    lazy,
     path::ResetPath,
     policy::{Host, Maintenance, Policy, Remedy},
     protocol::Stay,
@@ -15,9 +16,10 @@ use crate::{
         cpu,
         ftrace::{self, Original},
         kvm::{Vcpu, Vm},
+        stage2::LeftOut,
     },
     trace,
-    vm::{self, count, invalidate, took, Record},
+    vm::{self, add, count, invalidate, took, Record},
 };
 use kernel::prelude::*;
 
@@ -43,8 +45,11 @@ struct Reinit {
 enum Own {
     Keep,
     Elide,
-    /// An unmap: left out if one was made during this stay already.
-    Once(Stay),
+    /// An unmap: left out if one was made during this stay already, and without cleaning if `lazily`.
+    Once {
+        stay: Stay,
+        lazily: bool,
+    },
 }
 
 impl Reinit {
@@ -167,19 +172,21 @@ fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Option<Stay>)>, host: &
             unmap(record, || unmap_here(vm));
             Own::Keep
         }
-        Remedy::UnmapOnce => match stay {
-            Some((_, Some(stay))) if host.native == Maintenance::Unmap => Own::Once(stay),
-            Some((record, Some(stay))) => {
-                unmap_once(vm, record, stay, || unmap_here(vm));
-                Own::Keep
+        Remedy::UnmapOnce | Remedy::UnmapLazily => {
+            let lazily = remedy == Remedy::UnmapLazily;
+            match stay {
+                Some((_, Some(stay))) if host.native == Maintenance::Unmap => {
+                    return Own::Once { stay, lazily };
+                }
+                Some((record, Some(stay))) => {
+                    unmap_once(vm, record, stay, lazily, || unmap_here(vm));
+                }
+                // More re-inits in one stay than can be told apart.
+                _ if host.native == Maintenance::Unmap => (),
+                _ => unmap(record, || unmap_here(vm)),
             }
-            // More re-inits in one stay than can be told apart.
-            _ if host.native == Maintenance::Unmap => Own::Keep,
-            _ => {
-                unmap(record, || unmap_here(vm));
-                Own::Keep
-            }
-        },
+            Own::Keep
+        }
     }
 }
 
@@ -201,12 +208,28 @@ fn unmap(record: Option<&Record>, unmap: impl FnOnce()) {
 }
 
 /// Lets `work` unmap, unless an unmap that got at all RAM was made in this stay.
-fn unmap_once(vm: &Vm, record: &Record, stay: Stay, work: impl FnOnce()) {
+fn unmap_once(vm: &Vm, record: &Record, stay: Stay, lazily: bool, work: impl FnOnce()) {
     record.unmap_once(stay, || {
         let reaches_all = vm.unmap_reaches_all();
-        unmap(Some(record), work);
+        unmap(Some(record), || {
+            if lazily && reaches_all {
+                left_out(record, lazy::unmap(vm, work));
+            } else {
+                work();
+            }
+        });
         reaches_all
     });
+}
+
+/// Counts what an unmap left out.
+fn left_out(record: &Record, left_out: LeftOut) {
+    let (bytes, invalidations) = (left_out.bytes, left_out.invalidations);
+    add(Some(record), Counter::DcacheCleanElideBytes, bytes);
+    add(Some(record), Counter::TlbiElide, invalidations);
+    if invalidations != 0 {
+        trace::clean_elide(record.name(), bytes, invalidations);
+    }
 }
 
 /// The kernel's own call of `stage2_unmap_vm`: makes it, unless the re-init that it is in has decided
@@ -219,7 +242,9 @@ pub(crate) fn own_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
     };
     match (reinit.own, reinit.record()) {
         (Own::Elide, record) => count(record, Counter::Stage2UnmapElide),
-        (Own::Once(stay), Some(record)) => unmap_once(vm, record, stay, || original.call()),
+        (Own::Once { stay, lazily }, Some(record)) => {
+            unmap_once(vm, record, stay, lazily, || original.call());
+        }
         (_, record) => unmap(record, || original.call()),
     }
     reinit.end();

@@ -10,6 +10,8 @@ void emit_busy(const char *vm, struct kvm_vcpu *vcpu);
 void emit_icache_invalidate(const char *vm, bool own, u64 ns);
 void emit_stage2_unmap(const char *vm, u64 ns);
 void emit_pay(const char *vm, u64 ns);
+void emit_stage2_flush(const char *vm, u64 ns);
+void emit_clean_elide(const char *vm, u64 bytes, u64 tlbi);
 
 void emit_vcpu_reset(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns)
 {
@@ -34,4 +36,14 @@ void emit_stage2_unmap(const char *vm, u64 ns)
 void emit_pay(const char *vm, u64 ns)
 {
 	trace_pay(vm, ns);
+}
+
+void emit_stage2_flush(const char *vm, u64 ns)
+{
+	trace_stage2_flush(vm, ns);
+}
+
+void emit_clean_elide(const char *vm, u64 bytes, u64 tlbi)
+{
+	trace_clean_elide(vm, bytes, tlbi);
 }

@@ -35,11 +35,12 @@ TRACE_EVENT(vcpu_reset,
 	TP_printk("vm=%s vcpu=%d policy=%s remedy=%s busy=%d duration_ns=%llu",
 		  __get_str(vm), __entry->vcpu,
 		  __print_symbolic(__entry->policy,
-				   { 0, "native" }, { 1, "fwb" }, { 2, "once" }, { 3, "unmap" }),
+				   { 0, "native" }, { 1, "fwb" }, { 2, "once" }, { 3, "unmap" },
+				   { 4, "lazy" }),
 		  /* trace.rs has the numbers. */
 		  __print_symbolic(__entry->remedy,
 				   { 0, "native" }, { 1, "none" }, { 2, "icache" }, { 3, "unmap" },
-				   { 4, "icache_owed" }, { 5, "unmap_once" }),
+				   { 4, "icache_owed" }, { 5, "unmap_once" }, { 6, "unmap_lazily" }),
 		  __entry->busy, __entry->duration_ns)
 );
 
@@ -95,6 +96,29 @@ DEFINE_EVENT(vm_work, stage2_unmap, TP_PROTO(const char *vm, u64 ns), TP_ARGS(vm
 
 /* A KVM_RUN found its VM in debt, and paid or waited for another one that did. */
 DEFINE_EVENT(vm_work, pay, TP_PROTO(const char *vm, u64 ns), TP_ARGS(vm, ns));
+
+/* All that is mapped of a VM was cleaned: a vCPU turned its MMU on, or cleans by set and way. */
+DEFINE_EVENT(vm_work, stage2_flush, TP_PROTO(const char *vm, u64 ns), TP_ARGS(vm, ns));
+
+/*
+ * An unmap cleaned nothing: so many bytes are left to the faults that map them again; and it left out
+ * so many TLB invalidations of one entry.
+ */
+TRACE_EVENT(clean_elide,
+	TP_PROTO(const char *vm, u64 bytes, u64 tlbi),
+	TP_ARGS(vm, bytes, tlbi),
+	TP_STRUCT__entry(
+		__string(vm, vm)
+		__field(u64, bytes)
+		__field(u64, tlbi)
+	),
+	TP_fast_assign(
+		__assign_str(vm);
+		__entry->bytes = bytes;
+		__entry->tlbi = tlbi;
+	),
+	TP_printk("vm=%s bytes=%llu tlbi=%llu", __get_str(vm), __entry->bytes, __entry->tlbi)
+);
 
 #endif
 

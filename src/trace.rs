@@ -22,6 +22,8 @@ unsafe extern "C" {
     fn emit_icache_invalidate(vm: *const c_char, own: bool, ns: u64);
     fn emit_stage2_unmap(vm: *const c_char, ns: u64);
     fn emit_pay(vm: *const c_char, ns: u64);
+    fn emit_stage2_flush(vm: *const c_char, ns: u64);
+    fn emit_clean_elide(vm: *const c_char, bytes: u64, tlbi: u64);
 }
 
 /// A re-init is over, its cache maintenance done or owed.
@@ -41,6 +43,7 @@ pub(crate) fn vcpu_reset(
         Remedy::Now(Maintenance::Unmap) => 3,
         Remedy::IcacheOwed => 4,
         Remedy::UnmapOnce => 5,
+        Remedy::UnmapLazily => 6,
     };
     // SAFETY: A C string, which the event copies.
     unsafe { emit_vcpu_reset(vm.as_char_ptr(), vcpu, policy as u8, remedy, busy, ns) };
@@ -68,4 +71,16 @@ pub(crate) fn stage2_unmap(vm: &CStr, ns: u64) {
 pub(crate) fn pay(vm: &CStr, ns: u64) {
     // SAFETY: A C string, which the event copies.
     unsafe { emit_pay(vm.as_char_ptr(), ns) };
+}
+
+/// All that is mapped of the VM was cleaned, for a vCPU turned its MMU on.
+pub(crate) fn stage2_flush(vm: &CStr, ns: u64) {
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_stage2_flush(vm.as_char_ptr(), ns) };
+}
+
+/// An unmap of the VM cleaned nothing, and made one TLB invalidation of many.
+pub(crate) fn clean_elide(vm: &CStr, bytes: u64, tlbi: u64) {
+    // SAFETY: A C string, which the event copies.
+    unsafe { emit_clean_elide(vm.as_char_ptr(), bytes, tlbi) };
 }

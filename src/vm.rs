@@ -212,9 +212,14 @@ impl Record {
 
 /// Counts for the VM, if its record is known, and in all.
 pub(crate) fn count(record: Option<&Record>, counter: Counter) {
-    TOTALS.counters.count(counter);
+    add(record, counter, 1);
+}
+
+/// Adds for the VM, if its record is known, and in all.
+pub(crate) fn add(record: Option<&Record>, counter: Counter, number: u64) {
+    TOTALS.counters.add(counter, number);
     if let Some(record) = record {
-        record.tally.counters.count(counter);
+        record.tally.counters.add(counter, number);
     }
 }
 
@@ -229,6 +234,13 @@ pub(crate) fn took(record: Option<&Record>, work: Work, ns: u64) {
 /// The name in events of a VM whose record is known, or is not.
 pub(crate) fn name(record: Option<&Record>) -> &CStr {
     record.map_or(VmName::UNKNOWN, Record::name)
+}
+
+/// All that is mapped of that VM was cleaned, for a vCPU turned its MMU on.
+pub(crate) fn flushed(record: Option<&Record>, ns: u64) {
+    count(record, Counter::Stage2Flush);
+    took(record, Work::Stage2Flush, ns);
+    trace::stage2_flush(name(record), ns);
 }
 
 /// Invalidates all PEs' instruction caches, on account of that VM.

@@ -13,6 +13,7 @@ fn host(fwb: bool, dic: bool) -> Host {
         fwb,
         dic,
         native: Maintenance::None,
+        lazy: !fwb,
     }
 }
 
@@ -42,6 +43,14 @@ fn without_fwb_there_is_an_unmap() {
         assert_eq!(host.remedy(Policy::Fwb, true), now);
         assert_eq!(host.remedy(Policy::Once, false), Remedy::UnmapOnce);
         assert_eq!(host.remedy(Policy::Once, true), now);
+        assert_eq!(host.remedy(Policy::Lazy, false), Remedy::UnmapLazily);
+        assert_eq!(host.remedy(Policy::Lazy, true), now);
+        let unable = Host {
+            lazy: false,
+            ..host
+        };
+        assert_eq!(unable.remedy(Policy::Lazy, false), Remedy::UnmapOnce);
+        assert_eq!(unable.remedy(Policy::Lazy, true), now);
     }
 }
 
@@ -51,8 +60,10 @@ fn with_fwb_there_is_an_invalidation() {
     let now = Remedy::Now(Maintenance::Icache);
     assert_eq!(host.remedy(Policy::Fwb, false), now);
     assert_eq!(host.remedy(Policy::Fwb, true), now);
-    assert_eq!(host.remedy(Policy::Once, false), Remedy::IcacheOwed);
-    assert_eq!(host.remedy(Policy::Once, true), now);
+    for policy in [Policy::Once, Policy::Lazy] {
+        assert_eq!(host.remedy(policy, false), Remedy::IcacheOwed);
+        assert_eq!(host.remedy(policy, true), now);
+    }
 }
 
 #[test]
@@ -62,6 +73,8 @@ fn with_fwb_and_dic_there_is_nothing() {
         (Policy::Fwb, true),
         (Policy::Once, false),
         (Policy::Once, true),
+        (Policy::Lazy, false),
+        (Policy::Lazy, true),
     ] {
         assert_eq!(
             host(true, true).remedy(policy, doubt),
@@ -72,7 +85,10 @@ fn with_fwb_and_dic_there_is_nothing() {
 
 #[test]
 fn names_and_numbers() {
-    for (number, name) in ["native", "fwb", "once", "unmap"].into_iter().enumerate() {
+    for (number, name) in ["native", "fwb", "once", "unmap", "lazy"]
+        .into_iter()
+        .enumerate()
+    {
         let policy = Policy::from_number(number as u64).unwrap();
         assert_eq!(policy.name(), name);
         assert_eq!(Policy::from_text(name.as_bytes()), Some(policy));
@@ -81,7 +97,7 @@ fn names_and_numbers() {
             Some(policy)
         );
     }
-    assert_eq!(Policy::from_number(4), None);
+    assert_eq!(Policy::from_number(5), None);
     for text in [
         "", "\n", "Once", "once\n\n", " once", "[once]", "2", "once\0",
     ] {

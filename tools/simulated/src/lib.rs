@@ -31,6 +31,9 @@ mod hooks;
 #[path = "../../../src/latency.rs"]
 mod latency;
 #[allow(dead_code)]
+#[path = "../../../src/lazy.rs"]
+mod lazy;
+#[allow(dead_code)]
 #[path = "../../../src/policy.rs"]
 mod policy;
 #[allow(dead_code)]

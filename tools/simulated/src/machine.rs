@@ -9,10 +9,11 @@
 
 use crate::{
     files, hooks,
+    lazy::Lazy,
     linux::step,
     path::ResetPath,
     policy::{Host, Maintenance, Policy},
-    rust::{ftrace, kprobe, symbol::IcacheInvalidation},
+    rust::{ftrace, kprobe, stage2, symbol::IcacheInvalidation},
     vm,
 };
 use shuttle::scheduler::RandomScheduler;
@@ -73,7 +74,12 @@ fn host() -> Host {
         fwb: false,
         dic: false,
         native: Maintenance::Unmap,
+        lazy: false,
     })
+}
+
+pub(crate) fn has_fwb() -> bool {
+    host().fwb
 }
 
 /// `ic ialluis; dsb ish`.
@@ -180,13 +186,17 @@ impl Vm {
 
     /// `stage2_unmap_vm`.
     pub(crate) fn unmap(&self) {
-        step();
-        self.mapped.store(false, SeqCst);
+        stage2::call(self);
         // Who spins is back at once.
         if self.vcpus.iter().any(|vcpu| vcpu.spins.load(SeqCst)) {
             self.fault();
         }
         step();
+    }
+
+    /// `kvm_pgtable_stage2_unmap`, with the lock over the tables held. Returns whether it was mapped.
+    pub(crate) fn unmap_range(&self) -> bool {
+        self.mapped.swap(false, SeqCst)
     }
 
     /// Maps the place, unless it is mapped.
@@ -296,9 +306,9 @@ impl Vm {
     }
 }
 
-fn stats(counters: impl Iterator<Item = (&'static str, u64)>, pending: i32) -> String {
+fn stats<C>(counters: impl Iterator<Item = (C, &'static str, u64)>, pending: i32) -> String {
     let mut text = String::new();
-    for (name, value) in counters {
+    for (_, name, value) in counters {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name} {value}");
     }
@@ -327,9 +337,7 @@ impl Change {
             Change::Remove => remove(),
             Change::Switch(name) => {
                 let policy = Policy::from_text(name.as_bytes());
-                return policy
-                    .inspect(|&policy| hooks::set_policy(policy))
-                    .is_some();
+                return policy.is_some_and(|policy| hooks::switch(policy).is_ok());
             }
             Change::Kprobes(on) => kprobe::enable(on),
         }
@@ -343,6 +351,9 @@ fn insert(policy: u64) -> bool {
     let path = ResetPath {
         host,
         // On a CPU that never gets there it is in the kernel's code all the same.
+        lazy: Lazy::find(),
+        // Nobody turns an MMU on.
+        has_flush: false,
         icache: (host.native != Maintenance::None || host.dic).then_some(IcacheInvalidation),
     };
     // A module that comes has its statics new. What the last one left is of no account: while its
@@ -380,7 +391,12 @@ impl Machine {
             "unmap" => Maintenance::Unmap,
             _ => Maintenance::None,
         };
-        *lock(&HOST) = Some(Host { fwb, dic, native });
+        *lock(&HOST) = Some(Host {
+            fwb,
+            dic,
+            native,
+            lazy: !fwb,
+        });
         machine
     }
 

@@ -3,6 +3,7 @@
 //! What this kernel's own KVM_ARM_VCPU_INIT does, as the machine was made.
 
 use crate::{
+    lazy::Lazy,
     policy::Host,
     rust::{kprobe, symbol::IcacheInvalidation},
 };
@@ -10,6 +11,8 @@ use crate::{
 pub(crate) struct ResetPath {
     pub(crate) host: Host,
     pub(crate) icache: Option<IcacheInvalidation>,
+    pub(crate) lazy: Lazy,
+    pub(crate) has_flush: bool,
 }
 
 impl ResetPath {

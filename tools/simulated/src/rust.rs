@@ -7,5 +7,12 @@ pub(crate) mod cpu;
 pub(crate) mod ftrace;
 pub(crate) mod kprobe;
 pub(crate) mod kvm;
+pub(crate) mod stage2;
 pub(crate) mod symbol;
+
+/// EOPNOTSUPP.
+pub(crate) fn unsupported() -> crate::prelude::Error {
+    crate::prelude::Error
+}
+
 pub(crate) mod vm_table;

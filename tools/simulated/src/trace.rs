@@ -13,3 +13,5 @@ pub(crate) fn busy(_: &CStr, _: &Vcpu) {}
 pub(crate) fn icache_invalidate(_: &CStr, _: bool, _: u64) {}
 pub(crate) fn stage2_unmap(_: &CStr, _: u64) {}
 pub(crate) fn pay(_: &CStr, _: u64) {}
+pub(crate) fn stage2_flush(_: &CStr, _: u64) {}
+pub(crate) fn clean_elide(_: &CStr, _: u64, _: u64) {}

@@ -103,6 +103,7 @@ impl Host {
                 fwb,
                 dic: false,
                 native,
+                lazy: false,
             },
             gate: Gate::new(),
             reset: Reset::new(),
@@ -230,7 +231,9 @@ impl Host {
             }
             Remedy::IcacheOwed => Own::Elide,
             Remedy::UnmapOnce => begun.stay().map_or(Own::Keep, Own::Once),
-            Remedy::Now(_) => unreachable!("no host here has DIC, nor a kernel before 5.8"),
+            Remedy::Now(_) | Remedy::UnmapLazily => {
+                unreachable!("no host here has DIC, a kernel before 5.8, or lazy unmaps")
+            }
         };
         if unseen {
             Own::Keep

@@ -4,6 +4,10 @@
 
 use crate::{linux::step, machine};
 
+pub(crate) fn has_fwb() -> bool {
+    crate::machine::has_fwb()
+}
+
 pub(crate) fn invalidate_icache_all() {
     step();
     machine::invalidate();

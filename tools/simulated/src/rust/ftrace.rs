@@ -5,6 +5,7 @@
 use super::{
     atomic::AtomicI32,
     kvm::{DyingVm, Vcpu, Vm},
+    stage2::{self, UnmapRange},
 };
 use crate::{
     linux::{step, wait},
@@ -146,11 +147,12 @@ pub(crate) fn enter_run(vcpu: &Vcpu) {
 static IN_FLIGHT: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static EPOCH: AtomicUsize = AtomicUsize::new(0);
 
-fn in_flight(work: impl FnOnce()) {
+pub(super) fn in_flight<R>(work: impl FnOnce() -> R) -> R {
     let calls = &IN_FLIGHT[EPOCH.load(SeqCst) % 2];
     calls.fetch_add(1, SeqCst);
-    work();
+    let result = work();
     calls.fetch_sub(1, SeqCst);
+    result
 }
 
 pub(crate) fn wait_in_flight() {
@@ -176,6 +178,11 @@ impl Plan {
         self.0.push(Box::new(|redirects| {
             *R::Argument::replacement(redirects) = Some(replace::<R>);
         }));
+        Ok(self)
+    }
+
+    pub(crate) fn unmap_range<U: UnmapRange>(mut self) -> Result<Self> {
+        self.0.push(Box::new(|_| stage2::lead_to::<U>()));
         Ok(self)
     }
 
@@ -212,6 +219,7 @@ impl Drop for Redirects {
             step();
             redirects(remove);
         }
+        stage2::lead_back();
         wait_in_flight();
     }
 }
