@@ -15,9 +15,10 @@ const VMS: usize = 3;
 const VCPUS: usize = 8;
 
 fn policy() -> impl Strategy<Value = Policy> {
-    // The one with a protocol comes first, and most often.
+    // Those with a protocol come first, and most often.
     prop_oneof![
         4 => Just(Policy::Once),
+        2 => Just(Policy::Lazy),
         1 => Just(Policy::Fwb),
         1 => Just(Policy::Native),
         1 => Just(Policy::Unmap),

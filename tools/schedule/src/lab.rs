@@ -2,12 +2,12 @@
 //! Schedules on the module itself, in a kernel with KVM, with guests that run.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use selftest::affinity;
 use selftest::expect::{Change, Model, Policy};
 use selftest::guest::{PSCI_CPU_ON, Routine};
 use selftest::kmsg::Kmsg;
@@ -165,61 +165,15 @@ fn change_only(change: Change) -> Result<()> {
 /// On each CPU of the host: vCPUs migrate, and each PE has an instruction cache of its own.
 fn work(vcpu: &mut vm::Vcpu, work: Work, value: u16) -> Result<()> {
     let cpus = thread::available_parallelism()?.get();
-    let here = Affinity::get()?;
-    let result = (0..cpus).try_for_each(|number| {
-        Affinity::one((vcpu.index() + number) % cpus).set()?;
-        match work {
+    (0..cpus).try_for_each(|number| {
+        affinity::on((vcpu.index() + number) % cpus, || match work {
             Work::Report => {
                 vcpu.start(Routine::Report, &[])?;
                 vcpu.report(value)
             }
             Work::Touch => vcpu.touch(),
-        }
-    });
-    here.set()?;
-    result
-}
-
-/// Where the current thread may run.
-struct Affinity(libc::cpu_set_t);
-
-impl Affinity {
-    const SIZE: usize = size_of::<libc::cpu_set_t>();
-
-    fn none() -> Self {
-        // SAFETY: All zeroes is an empty set.
-        Self(unsafe { std::mem::zeroed() })
-    }
-
-    fn one(cpu: usize) -> Self {
-        let mut one = Self::none();
-        // SAFETY: Checks the number itself.
-        unsafe { libc::CPU_SET(cpu, &mut one.0) };
-        one
-    }
-
-    fn get() -> Result<Self> {
-        let mut here = Self::none();
-        // SAFETY: The kernel writes the set, of the size given.
-        let status = unsafe { libc::sched_getaffinity(0, Self::SIZE, &mut here.0) };
-        ensure!(
-            status == 0,
-            "sched_getaffinity: {}",
-            io::Error::last_os_error()
-        );
-        Ok(here)
-    }
-
-    fn set(&self) -> Result<()> {
-        // SAFETY: The kernel reads the set, of the size given.
-        let status = unsafe { libc::sched_setaffinity(0, Self::SIZE, &self.0) };
-        ensure!(
-            status == 0,
-            "sched_setaffinity: {}",
-            io::Error::last_os_error()
-        );
-        Ok(())
-    }
+        })
+    })
 }
 
 impl LabVm {

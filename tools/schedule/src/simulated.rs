@@ -103,6 +103,7 @@ impl Inner {
             Some(name) => model.per_vm().get(name).copied().unwrap_or_default(),
         };
         let lines = want.difference(&got).into_iter();
+        let lines = lines.chain(got.contradictions());
         Ok(lines.map(|line| format!("{name}: {line}")).collect())
     }
 }

@@ -24,10 +24,17 @@ pub enum Policy {
     Fwb,
     Once,
     Unmap,
+    Lazy,
 }
 
 impl Policy {
-    pub const ALL: [Policy; 4] = [Policy::Native, Policy::Fwb, Policy::Once, Policy::Unmap];
+    pub const ALL: [Policy; 5] = [
+        Policy::Native,
+        Policy::Fwb,
+        Policy::Once,
+        Policy::Unmap,
+        Policy::Lazy,
+    ];
 
     /// As debugfs spells it.
     pub const fn name(self) -> &'static str {
@@ -36,7 +43,13 @@ impl Policy {
             Policy::Fwb => "fwb",
             Policy::Once => "once",
             Policy::Unmap => "unmap",
+            Policy::Lazy => "lazy",
         }
+    }
+
+    /// Whether what is due is done once for all vCPUs of a VM.
+    pub const fn is_per_vm(self) -> bool {
+        matches!(self, Policy::Once | Policy::Lazy)
     }
 }
 
@@ -111,6 +124,8 @@ macro_rules! counters {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Counters { $(pub $name: u64),* }
 
+        const NOTHING: Counters = Counters { $($name: 0),* };
+
         impl AddAssign for Counters {
             fn add_assign(&mut self, other: Self) { $(self.$name += other.$name;)* }
         }
@@ -145,10 +160,40 @@ counters!(
     stage2_unmap,
     stage2_unmap_elide,
     busy,
+    dcache_clean_elide_bytes,
+    tlbi_elide,
+    stage2_flush,
     pending
 );
 
+/// The smallest page of any arm64 host.
+const PAGE: u64 = 4096;
+
+/// How much one unmap under `lazy` may leave out: nobody here knows how much of a VM was mapped, and
+/// in pages of what size.
+const ANY_ELIDED: Counters = Counters {
+    dcache_clean_elide_bytes: 1 << 40,
+    tlbi_elide: 1 << 40,
+    ..NOTHING
+};
+
 impl Counters {
+    /// With what `got` says that unmaps under `lazy` left out, which is not known beforehand.
+    pub fn with_elided_of(self, got: &Self) -> Self {
+        Self {
+            dcache_clean_elide_bytes: got.dcache_clean_elide_bytes,
+            tlbi_elide: got.tlbi_elide,
+            ..self
+        }
+    }
+
+    /// What in them contradicts itself.
+    pub fn contradictions(&self) -> Option<String> {
+        let (bytes, tlbi) = (self.dcache_clean_elide_bytes, self.tlbi_elide);
+        let agree = bytes % PAGE == 0 && bytes / PAGE >= tlbi && (bytes == 0) == (tlbi == 0);
+        (!agree).then(|| format!("{bytes} bytes not cleaned of {tlbi} pages"))
+    }
+
     /// The counters that differ, as `name: want 1, got 2`.
     pub fn difference(&self, got: &Self) -> Vec<String> {
         let pairs = self.rows().into_iter().zip(got.rows());
@@ -241,7 +286,7 @@ struct Vm {
     out_of_reach: bool,
     /// Re-initialised since the last KVM_RUN.
     in_reset: bool,
-    /// All RAM unmapped under `once` since the last KVM_RUN.
+    /// All RAM unmapped under `once` or `lazy` since the last KVM_RUN.
     unmapped: bool,
     /// An invalidation is due before the next KVM_RUN.
     owed: bool,
@@ -374,6 +419,10 @@ impl Model {
             }
             let busy = vm.is_busy(vcpu);
             let done = vm.reset(busy, host, policy, blind);
+            if vm.may_elide(&done, busy, host, policy) {
+                vm.slack += ANY_ELIDED;
+                self.slack += ANY_ELIDED;
+            }
             vm.cover(&done, busy, trusted);
             add += done;
             vm.untimed.add((blind && loaded).into());
@@ -514,6 +563,12 @@ impl Vm {
         self.stale &= did.icache_invalidate == 0 && !trusted;
     }
 
+    /// Whether what a re-init `did` was an unmap that cleans nothing. Where anything is in doubt it is one
+    /// in full.
+    fn may_elide(&self, did: &Counters, busy: bool, host: Host, policy: Policy) -> bool {
+        policy == Policy::Lazy && !host.fwb && did.stage2_unmap > 0 && !busy && !self.out_of_reach
+    }
+
     fn reset(&mut self, busy: bool, host: Host, policy: Policy, blind: bool) -> Counters {
         let mut add = Counters {
             vcpu_reset: 1,
@@ -528,11 +583,13 @@ impl Vm {
         add.icache_dic = (host.fwb && host.dic).into();
         match policy {
             // Without S2FWB data may be stale too: only an unmap will do.
-            Policy::Once if !host.fwb && self.unmapped && !busy => add.stage2_unmap_elide = 1,
+            _ if policy.is_per_vm() && !host.fwb && self.unmapped && !busy => {
+                add.stage2_unmap_elide = 1;
+            }
             _ if !host.fwb || policy == Policy::Unmap => {
                 // A vCPU that runs may have mapped pages again by now; and what an unmap does not
                 // reach the next one might.
-                self.unmapped |= policy == Policy::Once && !busy && !self.out_of_reach;
+                self.unmapped |= policy.is_per_vm() && !busy && !self.out_of_reach;
                 add.stage2_unmap = 1;
                 // It does not stand for the kernel's own invalidation either.
                 add.icache_invalidate = native_icache;
@@ -542,7 +599,7 @@ impl Vm {
                 add.stage2_unmap = native_unmap;
             }
             _ if host.dic => add.stage2_unmap_elide = native_unmap,
-            Policy::Once if !blind && !busy => {
+            Policy::Once | Policy::Lazy if !blind && !busy => {
                 self.owed = true;
                 add.icache_elide = native_icache;
                 add.stage2_unmap_elide = native_unmap;
@@ -631,6 +688,10 @@ mod tests {
         );
         assert_eq!(reset(ICACHE, Policy::Once, false), icache(4));
         assert_eq!(
+            reset(ICACHE, Policy::Lazy, true),
+            reset(ICACHE, Policy::Once, true)
+        );
+        assert_eq!(
             reset(ICACHE, Policy::Unmap, true),
             Counters {
                 icache_invalidate: 4,
@@ -638,7 +699,7 @@ mod tests {
             }
         );
 
-        for policy in [Policy::Native, Policy::Fwb, Policy::Once] {
+        for policy in [Policy::Native, Policy::Fwb, Policy::Once, Policy::Lazy] {
             assert_eq!(reset(DIC, policy, true), dic);
         }
         assert_eq!(
@@ -652,19 +713,89 @@ mod tests {
         for policy in [Policy::Native, Policy::Fwb, Policy::Unmap] {
             assert_eq!(reset(NO_FWB, policy, true), unmap(4, 0));
         }
-        assert_eq!(reset(NO_FWB, Policy::Once, true), unmap(1, 3));
+        for policy in [Policy::Once, Policy::Lazy] {
+            assert_eq!(reset(NO_FWB, policy, true), unmap(1, 3));
+        }
+    }
+
+    /// Whether so many bytes and pages may be left out at a reset of a VM of two vCPUs that have run, and
+    /// no more at the next look.
+    fn may_elide(host: Host, policy: Policy, bytes: u64, tlbi: u64) -> bool {
+        let mut model = Model::new(host);
+        model.load(policy);
+        model.create("vm", 2);
+        (0..2).for_each(|vcpu| model.enter("vm", vcpu));
+        (0..2).for_each(|vcpu| model.leave("vm", vcpu));
+        (0..2).for_each(|vcpu| model.init("vm", vcpu));
+        let mut got = model.total();
+        (got.dcache_clean_elide_bytes, got.tlbi_elide) = (bytes, tlbi);
+        let agrees = |model: &mut Model, got: &Counters| {
+            model.adopt(None, got);
+            model.adopt(Some("vm"), got);
+            let agrees = model.total() == *got && got.contradictions().is_none();
+            assert_eq!(model.per_vm()["vm"], model.total());
+            agrees
+        };
+        let agreed = agrees(&mut model, &got);
+        got.dcache_clean_elide_bytes += PAGE;
+        got.tlbi_elide += 1;
+        assert!(!agrees(&mut model, &got), "nothing was unmapped since");
+        agreed
+    }
+
+    #[test]
+    fn what_lazy_may_leave_out() {
+        for (bytes, tlbi, agree) in [
+            (0, 0, true),
+            (PAGE, 1, true),
+            (512 * PAGE, 1, true),
+            (PAGE, 0, false),
+            (0, 1, false),
+            (PAGE, 2, false),
+            (PAGE + 1, 1, false),
+        ] {
+            assert_eq!(may_elide(NO_FWB, Policy::Lazy, bytes, tlbi), agree);
+        }
+        assert!(!may_elide(NO_FWB, Policy::Once, PAGE, 1));
+        assert!(!may_elide(ICACHE, Policy::Lazy, PAGE, 1));
+    }
+
+    #[test]
+    fn in_doubt_lazy_leaves_nothing_out() {
+        let mut model = Model::new(NO_FWB);
+        model.load(Policy::Lazy);
+        for name in ["busy", "hole"] {
+            model.create(name, 2);
+            model.immediate(name, 1);
+        }
+        model.enter("busy", 0);
+        model.out_of_reach("hole");
+        for name in ["busy", "hole"] {
+            model.init(name, 1);
+        }
+        let want = model.total();
+        assert_eq!(want.stage2_unmap, 2);
+        let got = Counters {
+            dcache_clean_elide_bytes: PAGE,
+            tlbi_elide: 1,
+            ..want
+        };
+        model.adopt(None, &got);
+        assert_eq!(model.total(), want);
     }
 
     #[test]
     fn what_an_unmap_may_not_reach_is_unmapped_each_time() {
-        let mut model = Model::new(NO_FWB);
-        model.load(Policy::Once);
-        model.create("vm", 2);
-        model.out_of_reach("vm");
-        (0..2).for_each(|vcpu| model.immediate("vm", vcpu));
-        (0..2).for_each(|vcpu| model.init("vm", vcpu));
-        let total = model.total();
-        assert_eq!((total.stage2_unmap, total.stage2_unmap_elide), (2, 0));
+        for policy in [Policy::Once, Policy::Lazy] {
+            let mut model = Model::new(NO_FWB);
+            model.load(policy);
+            model.create("vm", 2);
+            model.out_of_reach("vm");
+            (0..2).for_each(|vcpu| model.immediate("vm", vcpu));
+            (0..2).for_each(|vcpu| model.init("vm", vcpu));
+            let total = model.total();
+            assert_eq!((total.stage2_unmap, total.stage2_unmap_elide), (2, 0));
+        }
     }
 
     #[test]
@@ -781,7 +912,7 @@ mod tests {
         for policy in [Policy::Native, Policy::Fwb] {
             assert_eq!(covered(ICACHE, policy, false), [true, false, false]);
         }
-        for policy in [Policy::Once, Policy::Unmap] {
+        for policy in [Policy::Once, Policy::Unmap, Policy::Lazy] {
             assert_eq!(covered(ICACHE, policy, false), [true, true, false]);
         }
         for policy in Policy::ALL {

@@ -14,6 +14,8 @@ pub const MORE: u64 = 0x8000_0000;
 pub const FUNCTION: u64 = RAM + PAGE;
 
 const PAGE: u64 = 4096;
+/// Further RAM begins here, where there is any, behind the rest of [`MORE`].
+pub const EXTRA: u64 = 0xa000_0000;
 /// The largest page of any arm64 host: memory slots are made of whole pages.
 pub const HOST_PAGE: u64 = 65536;
 
@@ -48,14 +50,18 @@ pub enum Routine {
     /// Reads the first word of the data page at x0, writes the next, then does as Report, again and
     /// again.
     Work,
+    /// Reads the word at x0, writes it back, goes on x1 bytes further, x2 times in all, then stores
+    /// the sum to MMIO.
+    Sweep,
 }
 
-const ROUTINES: [Routine; 5] = [
+const ROUTINES: [Routine; 6] = [
     Routine::Report,
     Routine::Spin,
     Routine::Hvc,
     Routine::Fail,
     Routine::Work,
+    Routine::Sweep,
 ];
 const SLOT: u64 = 64;
 
@@ -89,6 +95,18 @@ impl Routine {
                 call(5),
                 str_w(8, 19, 0),
                 b(-5),
+            ],
+            Routine::Sweep => vec![
+                mmio,
+                movz_w(8, 0),
+                ldr_w(9, 0, 0),
+                str_w(9, 0, 0),
+                add_w_register(8, 8, 9),
+                add_x_register(0, 0, 1),
+                sub_x(2, 2, 1),
+                cbnz_x(2, -5),
+                str_w(8, 19, 0),
+                b(0),
             ],
         };
         // A re-init does not cancel a store to MMIO that was under way: the next KVM_RUN completes
@@ -138,6 +156,21 @@ fn add_w(d: u32, n: u32, value: u32) -> u32 {
     0x1100_0000 | (value << 10) | (n << 5) | d
 }
 
+/// `add wD, wN, wM`
+fn add_w_register(d: u32, n: u32, m: u32) -> u32 {
+    0x0b00_0000 | (m << 16) | (n << 5) | d
+}
+
+/// `add xD, xN, xM`
+fn add_x_register(d: u32, n: u32, m: u32) -> u32 {
+    0x8b00_0000 | (m << 16) | (n << 5) | d
+}
+
+/// `sub xD, xN, #value`
+fn sub_x(d: u32, n: u32, value: u32) -> u32 {
+    0xd100_0000 | (value << 10) | (n << 5) | d
+}
+
 /// `str wT, [xN, #offset]`
 fn str_w(t: u32, n: u32, offset: u32) -> u32 {
     0xb900_0000 | ((offset / 4) << 10) | (n << 5) | t
@@ -168,6 +201,11 @@ fn cbz_w(t: u32, offset: i64) -> u32 {
     0x3400_0000 | ((offset as u32 & 0x7_ffff) << 5) | t
 }
 
+/// `cbnz xT, offset`
+fn cbnz_x(t: u32, offset: i64) -> u32 {
+    0xb500_0000 | ((offset as u32 & 0x7_ffff) << 5) | t
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +224,10 @@ mod tests {
         assert_eq!(b(-2), 0x17ff_fffe); // b .-8
         assert_eq!(bl(4), 0x9400_0004); // bl .+16
         assert_eq!(cbz_w(9, -3), 0x34ff_ffa9); // cbz w9, .-12
+        assert_eq!(cbnz_x(2, -5), 0xb5ff_ff62); // cbnz x2, .-20
+        assert_eq!(add_w_register(8, 8, 9), 0x0b09_0108); // add w8, w8, w9
+        assert_eq!(add_x_register(0, 0, 1), 0x8b01_0000); // add x0, x0, x1
+        assert_eq!(sub_x(2, 2, 1), 0xd100_0442); // sub x2, x2, #1
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::expect::{self, Host, Model, Policy};
 use anyhow::{Context, Error, Result, ensure};
 use kvm_ioctls::Kvm;
 
+use crate::boot;
 use crate::module;
 use crate::vm::{Vm, lock};
 
@@ -54,7 +55,8 @@ impl Lab {
     /// or the code comes in by a fault, or nothing is needed.
     pub fn covers_late_writes(&self) -> bool {
         let host = self.host();
-        !host.needs_icache() || matches!(self.policy(), Policy::Once | Policy::Unmap)
+        let policy = self.policy();
+        !host.needs_icache() || policy.is_per_vm() || policy == Policy::Unmap
     }
 
     /// Loads the module and asserts that it sees the machine that we were told of.
@@ -107,13 +109,15 @@ impl Lab {
         let host = module::host()?;
         let names: Vec<_> = host.keys().map(String::as_str).collect();
         ensure!(
-            names == ["dic", "fwb", "hooks", "idc", "native_reset", "vhe"],
+            names == ["dic", "fwb", "hooks", "idc", "lazy", "native_reset", "vhe"],
             "host: wrong names: {names:?}"
         );
         for (name, want) in &self.facts {
             let got = host.get(name).map_or("nothing", String::as_str);
             ensure!(got == want, "host: {name}: want {want}, got {got}");
         }
+        let (want, got) = (self.lazy()?, host["lazy"].as_str());
+        ensure!(got == want, "host: lazy: want {want}, got {got}");
         // Where the kernel would not invalidate anyway, a probe that does not fire may or may not be told.
         let model = self.model();
         let want: &[_] = match (model.is_blind(), model.armed) {
@@ -124,6 +128,17 @@ impl Lab {
         let got = host["hooks"].as_str();
         ensure!(want.contains(&got), "host: hooks: want {want:?}, got {got}");
         Ok(())
+    }
+
+    /// What the `host` file must say of `lazy`: it does something of its own where there is an unmap to
+    /// make cheaper, and where that is not EL2's.
+    pub fn lazy(&self) -> Result<&str> {
+        if let Some(fact) = self.facts.get("lazy") {
+            return Ok(fact);
+        }
+        let protected = boot::word("kvm-arm.mode")?.as_deref() == Some("protected");
+        let as_once = self.host().fwb || protected;
+        Ok(if as_once { "as_once" } else { "unmaps" })
     }
 
     /// Compares every counter there is with the model.
@@ -164,7 +179,11 @@ fn difference(directory: &str, model: &mut Model, name: Option<&str>) -> Result<
         None => (model.total(), model.untimed()),
         Some(shown) => (model.per_vm()[shown], model.untimed_of(shown)),
     };
-    for line in want.difference(&got) {
+    for line in want
+        .difference(&got)
+        .into_iter()
+        .chain(got.contradictions())
+    {
         wrong.push(format!("{stats}: {line}"));
     }
     if let Some(untimed) = untimed {

@@ -7,7 +7,13 @@ use std::str::FromStr;
 use crate::expect::Counters;
 
 /// Everything that is timed, in the file's order.
-const NAMES: [&str; 4] = ["vcpu_reset", "stage2_unmap", "icache_invalidate", "pay"];
+const NAMES: [&str; 5] = [
+    "vcpu_reset",
+    "stage2_unmap",
+    "icache_invalidate",
+    "pay",
+    "stage2_flush",
+];
 
 /// Durations, in ns.
 #[derive(Debug, Default)]
@@ -70,6 +76,7 @@ impl Latency {
                 "vcpu_reset" => counters.vcpu_reset.checked_sub(untimed),
                 "icache_invalidate" => counters.icache_invalidate.checked_sub(untimed),
                 "stage2_unmap" => Some(counters.stage2_unmap),
+                "stage2_flush" => Some(counters.stage2_flush),
                 // As many KVM_RUNs as happened to wait.
                 _ => Some(*count),
             };
@@ -102,7 +109,8 @@ mod tests {
     const TEXT: &str = "vcpu_reset 1024 1\nvcpu_reset 2048 2\nvcpu_reset count 3\nvcpu_reset sum_ns 6000\n\
         stage2_unmap count 0\nstage2_unmap sum_ns 0\n\
         icache_invalidate 512 1\nicache_invalidate count 1\nicache_invalidate sum_ns 600\n\
-        pay 512 1\npay count 1\npay sum_ns 700\n";
+        pay 512 1\npay count 1\npay sum_ns 700\n\
+        stage2_flush count 0\nstage2_flush sum_ns 0\n";
 
     fn counters() -> Counters {
         Counters {
@@ -126,6 +134,7 @@ mod tests {
             ("vcpu_reset sum_ns 6000", "vcpu_reset sum_ns 5000"),
             ("vcpu_reset sum_ns 6000", "vcpu_reset sum_ns 12000"),
             ("pay 512 1", "pay 500 1"),
+            ("flush count 0", "flush 64 1\nstage2_flush count 1"),
         ] {
             let latency: Latency = TEXT.replace(from, to).parse().unwrap();
             assert!(!latency.contradictions(&counters(), 0).is_empty(), "{to}");

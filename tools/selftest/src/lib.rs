@@ -2,6 +2,8 @@
 //! A VMM whose guests report what code they ran, the module as an operator meets it, and a model of
 //! what it must count. What needs no KVM has unit tests on any host.
 
+#[cfg(target_arch = "aarch64")]
+pub mod affinity;
 pub mod boot;
 pub mod expect;
 pub mod guest;

@@ -2,6 +2,7 @@
 //! A VM without devices: vCPUs, some RAM, and a hole whose stores come back to us. Every ioctl that
 //! the module may count is told to the model.
 
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
@@ -44,6 +45,8 @@ pub struct Vm {
     code: Code,
     /// Further memory, and where the VMM maps it.
     more: Vec<Place>,
+    /// Further RAM, of any size.
+    extra: Option<Arc<Extra>>,
     model: Arc<Mutex<Model>>,
     name: Arc<str>,
 }
@@ -104,6 +107,7 @@ impl Vm {
             fd: Some(fd),
             code: Code { memory, value: 0 },
             more: Vec::new(),
+            extra: None,
             model: model.clone(),
             name,
         };
@@ -183,6 +187,24 @@ impl Vm {
         }
         self.more.push(place);
         Ok(())
+    }
+
+    /// Gives the guest further RAM, once, which the VMM maps in pages of that kind.
+    pub fn add_ram(&mut self, size: usize, pages: Pages) -> Result<Arc<Extra>> {
+        ensure!(self.extra.is_none(), "the VM has further RAM already");
+        let extra = Arc::new(Extra::new(size, pages)?);
+        let region = kvm_userspace_memory_region {
+            slot: EXTRA_SLOT,
+            guest_phys_addr: guest::EXTRA,
+            memory_size: size as u64,
+            userspace_addr: extra.address as u64,
+            ..Default::default()
+        };
+        // SAFETY: The VM keeps what is mapped there, and it goes after the VM.
+        unsafe { self.fd()?.set_user_memory_region(region) }
+            .context("KVM_SET_USER_MEMORY_REGION")?;
+        self.extra = Some(extra.clone());
+        Ok(extra)
     }
 
     /// A vCPU that is never initialised: KVM must refuse to run it.
@@ -403,6 +425,12 @@ impl Vcpu {
             Exit::Value(value) => Ok(value),
             exit => bail!("vCPU {}: want a value, got {exit:?}", self.index),
         }
+    }
+
+    /// Reads so many words, one in each `step` bytes of further RAM, and writes them back. Their sum.
+    pub fn sweep(&mut self, step: usize, count: usize) -> Result<u32> {
+        self.start(Routine::Sweep, &[guest::EXTRA, step as u64, count as u64])?;
+        self.value()
     }
 
     /// Runs no code but the fixed routines, and leaves at once.
@@ -658,6 +686,153 @@ impl Drop for Place {
             unsafe { libc::munmap(self.address as *mut _, guest::HOST_PAGE as usize) };
         }
     }
+}
+
+/// The slot of further RAM, behind those of other memory.
+const EXTRA_SLOT: u32 = 32;
+
+/// The pages that memory is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// The host's own.
+    Small,
+    /// Transparent huge pages, of that size, as far as the host has any.
+    Huge(usize),
+}
+
+/// Further RAM, mapped by the VMM at an address that huge pages can begin at.
+pub struct Extra {
+    mapping: usize,
+    mapped: usize,
+    address: usize,
+    size: usize,
+    pages: Pages,
+}
+
+impl Extra {
+    fn new(size: usize, pages: Pages) -> Result<Self> {
+        let align = match pages {
+            Pages::Small => guest::HOST_PAGE as usize,
+            Pages::Huge(size) => size,
+        };
+        let mapped = size + align;
+        let mapping = map(0, mapped, 0)?;
+        let extra = Self {
+            mapping,
+            mapped,
+            address: mapping.next_multiple_of(align),
+            size,
+            pages,
+        };
+        extra.advise(0, mapped)?;
+        Ok(extra)
+    }
+
+    fn advise(&self, offset: usize, size: usize) -> Result<()> {
+        let advice = match self.pages {
+            Pages::Small => libc::MADV_NOHUGEPAGE,
+            Pages::Huge(_) => libc::MADV_HUGEPAGE,
+        };
+        let at = if size == self.mapped {
+            self.mapping
+        } else {
+            self.address + offset
+        };
+        // SAFETY: The range is this mapping's.
+        let status = unsafe { libc::madvise(at as *mut _, size, advice) };
+        // A kernel without huge pages has none to avoid.
+        let status = status == 0 || self.pages == Pages::Small;
+        ensure!(status, "madvise: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    fn place(&self, offset: usize, size: usize) -> Result<usize> {
+        ensure!(
+            offset + size <= self.size,
+            "{offset} is not in further RAM of {} bytes",
+            self.size
+        );
+        Ok(self.address + offset)
+    }
+
+    /// Writes a word, and cleans it from the cache.
+    pub fn write(&self, offset: usize, word: u32) -> Result<()> {
+        let place = self.place(offset, size_of::<u32>())? as *mut u32;
+        // SAFETY: Mapped, and of nobody but the guest; the line is mapped.
+        unsafe {
+            place.write_volatile(word);
+            std::arch::asm!("dc civac, {}", "dsb sy", in(reg) place);
+        }
+        Ok(())
+    }
+
+    /// Gives pages back to the host. What is read there from now on is 0.
+    pub fn discard(&self, offset: usize, size: usize) -> Result<()> {
+        let place = self.place(offset, size)?;
+        // SAFETY: Nothing but guest RAM lies there.
+        let status = unsafe { libc::madvise(place as *mut _, size, libc::MADV_DONTNEED) };
+        ensure!(status == 0, "MADV_DONTNEED: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
+    /// Maps other pages over those that are there.
+    pub fn map_over(&self, offset: usize, size: usize) -> Result<()> {
+        map(self.place(offset, size)?, size, libc::MAP_FIXED)?;
+        self.advise(offset, size)
+    }
+
+    /// Moves pages there that were somewhere else, and hold `word`.
+    pub fn move_over(&self, offset: usize, size: usize, word: u32) -> Result<()> {
+        let place = self.place(offset, size)?;
+        let other = map(0, size, 0)?;
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        // SAFETY: Just mapped; and nothing but guest RAM lies where it is moved.
+        let moved = unsafe {
+            (other as *mut u32).write_volatile(word);
+            std::arch::asm!("dc civac, {}", "dsb sy", in(reg) other);
+            libc::mremap(
+                other as *mut _,
+                size,
+                size,
+                flags,
+                place as *mut libc::c_void,
+            )
+        };
+        ensure!(
+            moved as usize == place,
+            "mremap: {}",
+            io::Error::last_os_error()
+        );
+        self.advise(offset, size)
+    }
+}
+
+impl Drop for Extra {
+    fn drop(&mut self) {
+        // SAFETY: Mapped here, and the VM that knew it is closed.
+        unsafe { libc::munmap(self.mapping as *mut _, self.mapped) };
+    }
+}
+
+/// Anonymous memory, at `address` if `flags` say so. Where it is.
+fn map(address: usize, size: usize, flags: libc::c_int) -> Result<usize> {
+    // SAFETY: Only where callers know what is there do they give MAP_FIXED.
+    let mapping = unsafe {
+        libc::mmap(
+            address as *mut _,
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags,
+            -1,
+            0,
+        )
+    };
+    ensure!(
+        mapping != libc::MAP_FAILED,
+        "mmap: {}",
+        io::Error::last_os_error()
+    );
+    Ok(mapping as usize)
 }
 
 /// Guest RAM.

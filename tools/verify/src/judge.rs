@@ -169,6 +169,13 @@ fn compare(
     match (due.counters, &said.stats) {
         (None, None) => {}
         (Some(want), Some(text)) => match text.parse::<Counters>() {
+            Ok(got) if due.elides => {
+                wrong.extend(want.with_elided_of(&got).difference(&got));
+                wrong.extend(got.contradictions());
+                if got.tlbi_elide == 0 {
+                    wrong.push("tlbi_elide: want some, got none".to_owned());
+                }
+            }
             Ok(got) => wrong.extend(want.difference(&got)),
             Err(error) => wrong.push(error),
         },
@@ -185,6 +192,7 @@ mod tests {
 
     const OURS: u64 = 0xffff_8000_8000_1000;
     const ONCE: State = State(Some(Policy::Once));
+    const LAZY: State = State(Some(Policy::Lazy));
     const HOST: &str = "fwb:1,dic:0,native_reset:icache";
     const RFC: &str = "fwb:1,dic:0,native_reset:none";
     const NO_FWB: &str = "fwb:0,dic:0,native_reset:unmap";
@@ -212,7 +220,15 @@ mod tests {
                     vcpus,
                     reset,
                     unmaps: due.unmaps,
-                    stats: due.counters.map(|counters| counters.to_string()),
+                    stats: due.counters.map(|counters| {
+                        let elided = u64::from(due.elides);
+                        let counters = Counters {
+                            dcache_clean_elide_bytes: 4096 * elided,
+                            tlbi_elide: elided,
+                            ..counters
+                        };
+                        counters.to_string()
+                    }),
                 });
                 let site = |pc: u64, count| oracle::Site {
                     pc: format!("{pc:#x}"),
@@ -257,6 +273,11 @@ mod tests {
             judge(&lines.join("\r\n"), seen.collect()).unwrap()
         }
 
+        fn change_stats(&mut self, section: usize, from: &str, to: &str) {
+            let stats = self.sections[section].stats.take();
+            self.sections[section].stats = stats.map(|stats| stats.replace(from, to));
+        }
+
         /// All that is wrong, in one text.
         fn wrong(&self) -> String {
             let run = self.judge();
@@ -284,7 +305,7 @@ mod tests {
     #[test]
     fn what_is_not_is_said() {
         type Change = fn(&mut Recorded);
-        let changes: [(&str, State, Change, &str); 16] = [
+        let changes: [(&str, State, Change, &str); 19] = [
             (
                 HOST,
                 ONCE,
@@ -362,6 +383,24 @@ mod tests {
                 ONCE,
                 |r| r.sections[1].stats = None,
                 "reset 1: the module was not loaded",
+            ),
+            (
+                NO_FWB,
+                LAZY,
+                |r| r.change_stats(1, "bytes 4096", "bytes 0"),
+                "reset 1: 0 bytes not cleaned of 1 pages",
+            ),
+            (
+                NO_FWB,
+                LAZY,
+                |r| r.sections[1].stats = Recorded::new(NO_FWB, ONCE).sections[1].stats.clone(),
+                "reset 1: tlbi_elide: want some, got none",
+            ),
+            (
+                NO_FWB,
+                ONCE,
+                |r| r.change_stats(1, "tlbi_elide 0", "tlbi_elide 7"),
+                "reset 1: tlbi_elide: want 0, got 7",
             ),
             (
                 HOST,

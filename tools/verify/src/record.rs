@@ -70,12 +70,13 @@ pub struct State(pub Option<Policy>);
 
 impl State {
     /// As the table has them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self(None),
         Self(Some(Policy::Native)),
         Self(Some(Policy::Fwb)),
         Self(Some(Policy::Once)),
         Self(Some(Policy::Unmap)),
+        Self(Some(Policy::Lazy)),
     ];
 
     pub const fn name(self) -> &'static str {
@@ -97,7 +98,9 @@ impl FromStr for State {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let state = Self::ALL.into_iter().find(|state| state.name() == name);
-        state.ok_or_else(|| format!("a state is none, native, fwb, once or unmap, not `{name}`"))
+        state.ok_or_else(|| {
+            format!("a state is none, native, fwb, once, unmap or lazy, not `{name}`")
+        })
     }
 }
 

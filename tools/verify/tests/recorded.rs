@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The judge on boots that were recorded in the lab: right kernels and a right module, a wrong kernel,
 //! and modules that were wrong on purpose. Cut to two states and one number of vCPUs, and to the sites
-//! that maintain I-caches.
+//! that maintain I-caches; counters that are younger were filled in.
 
 use std::fs;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //! Re-inits, KVM_RUNs and changes of the host all at once: between what bounds the counters lie then,
 //! and what each vCPU must run all the same.
 
-use super::{Counters, Model, NativeReset, Policy, Vm};
+use super::{ANY_ELIDED, Counters, Model, NativeReset, Policy, Vm};
 
 /// A change of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,15 +85,18 @@ impl Model {
                 unmaps &= done.stage2_unmap > 0 || unmapped;
 
                 // A debt is paid, be it found too late to be taken back, and by each who sees it at once.
-                let debts = setting.policy == Policy::Once && host.needs_icache();
+                let debts = setting.policy.is_per_vm() && host.needs_icache();
                 let debts = u64::from(debts) * payers;
                 // While hooks go in or out the kernel's own is counted, whoever decided.
                 let own = u64::from(!steady || rearmed);
-                let most = Counters {
+                let mut most = Counters {
                     icache_invalidate: done.icache_invalidate + debts + own,
                     stage2_unmap: done.stage2_unmap + own,
                     ..done
                 };
+                if setting.loaded && vm.may_elide(&done, busy, host, setting.policy) {
+                    most += ANY_ELIDED;
+                }
                 let least = match (setting.loaded, rearmed) {
                     (false, _) => Counters::default(),
                     (true, false) => done,
@@ -178,10 +181,8 @@ impl Model {
     /// vCPUs were re-initialised at the same time while another ran. One may have found a debt of
     /// another's, which neither then takes back: whether it stays is open.
     pub fn contended(&mut self, name: &str) {
-        let may_owe = self.loaded
-            && self.policy == Policy::Once
-            && self.host.needs_icache()
-            && !self.is_blind();
+        let may_owe =
+            self.loaded && self.policy.is_per_vm() && self.host.needs_icache() && !self.is_blind();
         if let Some(vm) = self.vms.get_mut(name) {
             vm.may_owe = may_owe;
         }
@@ -314,6 +315,33 @@ mod tests {
                 let possible = (1..=6).contains(&invalidations) && (1..=2).contains(&resets);
                 assert_eq!(accepts(&mut model, got), possible, "{got:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_races_under_lazy_leave_out_is_open() {
+        let no_fwb = Host {
+            fwb: false,
+            native_reset: NativeReset::Unmap,
+            ..ICACHE
+        };
+        for (policy, change, open) in [
+            (Policy::Lazy, None, true),
+            (Policy::Once, None, false),
+            (Policy::Once, Some(Change::Switch(Policy::Lazy)), true),
+        ] {
+            let (mut model, _) = race(no_fwb, policy, change);
+            let got = Counters {
+                vcpu_init: 2,
+                vcpu_reset: 2,
+                vm_reset: 1,
+                stage2_unmap: 1,
+                stage2_unmap_elide: 1,
+                dcache_clean_elide_bytes: 8192,
+                tlbi_elide: 2,
+                ..Counters::default()
+            };
+            assert_eq!(accepts(&mut model, got), open, "{policy:?}, {change:?}");
         }
     }
 

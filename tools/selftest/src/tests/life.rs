@@ -35,7 +35,7 @@ pub fn killed(lab: &Lab) -> Result<()> {
         child.wait()?;
         ensure!(line == "ready\n", "{state}: the VMM did not get there");
 
-        let owes = lab.host().needs_icache() && lab.policy() == Policy::Once;
+        let owes = lab.host().needs_icache() && lab.policy().is_per_vm();
         let most = u64::from(owes && owed != Some(false));
         let least = u64::from(owes && owed == Some(true));
         ensure!(

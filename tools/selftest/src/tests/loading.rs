@@ -24,7 +24,7 @@ fn refused(what: &str, result: io::Result<()>, errno: i32) -> Result<()> {
 
 /// `insmod` refuses a number that is no policy, and takes `once` where none is given.
 pub fn policy_parameter(lab: &Lab) -> Result<()> {
-    for number in ["4", "255"] {
+    for number in ["5", "255"] {
         refused(
             number,
             module::insert(&format!("policy={number}")),

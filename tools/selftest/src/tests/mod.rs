@@ -2,6 +2,7 @@
 //! All tests, in one table.
 
 mod hooks;
+mod lazy;
 mod life;
 mod loading;
 mod mixed;
@@ -30,6 +31,8 @@ pub struct Test {
 const ALL: &[Policy] = &Policy::ALL;
 /// Where only the protocol of `once` can go wrong.
 const ONCE: &[Policy] = &[Policy::Once];
+/// With all of an unmap's maintenance, and without.
+const FULL_AND_LAZY: &[Policy] = &[Policy::Once, Policy::Lazy];
 /// The protocol, and the way without it.
 const BOTH: &[Policy] = &[Policy::Native, Policy::Once];
 const UNLOADED: &[Policy] = &[];
@@ -55,6 +58,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "switch_between_resets", policies: ONCE, run: mixed::switch_between_resets },
     Test { name: "switch_in_reset", policies: ONCE, run: mixed::switch_in_reset },
     Test { name: "clear_in_reset", policies: ALL, run: mixed::clear_in_reset },
+
+    Test { name: "left_out", policies: FULL_AND_LAZY, run: lazy::left_out },
+    Test { name: "replaced", policies: ALL, run: lazy::replaced },
+    Test { name: "taken_away", policies: FULL_AND_LAZY, run: lazy::taken_away },
 
     Test { name: "info", policies: ALL, run: show::info },
     Test { name: "trace_events", policies: ALL, run: show::trace_events },
@@ -83,6 +90,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "traced", policies: UNLOADED, run: hooks::traced },
     Test { name: "probed", policies: UNLOADED, run: hooks::probed },
     Test { name: "unload_while_dying", policies: UNLOADED, run: life::unload_while_dying },
+    Test { name: "lazy_refused", policies: UNLOADED, run: lazy::refused },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
 ];

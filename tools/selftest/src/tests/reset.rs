@@ -11,7 +11,7 @@ use crate::vm::{Exit, Vm};
 /// One vCPU, a few, and enough to make one invalidation per vCPU hurt.
 fn sizes(lab: &Lab) -> &'static [usize] {
     match lab.policy() {
-        Policy::Once => &[1, 2, 8, 64],
+        Policy::Once | Policy::Lazy => &[1, 2, 8, 64],
         // As many as matter where vCPUs have no payment to share.
         _ => &[1, 2, 8],
     }

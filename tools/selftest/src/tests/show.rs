@@ -4,7 +4,6 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use selftest::expect::Policy;
 use selftest::guest;
 
 use crate::lab::Lab;
@@ -19,7 +18,7 @@ pub fn info(lab: &Lab) -> Result<()> {
     vm.reset()?;
     let name = vm.name().to_owned();
     let (pid, _) = name.split_once('-').context("a VM without a name")?;
-    let owes = lab.policy() == Policy::Once && lab.host().fwb && !lab.host().dic;
+    let owes = lab.policy().is_per_vm() && lab.host().fwb && !lab.host().dic;
     let text = |owed: &str| {
         format!(
             "pid {pid}\ncomm {comm}vcpus 3\nmemory_bytes {}\nowed {owed}\n",
@@ -62,6 +61,7 @@ pub fn trace_events(lab: &Lab) -> Result<()> {
         ("busy", stats.busy),
         ("icache_invalidate", stats.icache_invalidate),
         ("stage2_unmap", stats.stage2_unmap),
+        ("stage2_flush", stats.stage2_flush),
     ] {
         let start = format!(" {event}{ours}");
         let got = text.lines().filter(|line| line.contains(&start)).count();
@@ -70,6 +70,18 @@ pub fn trace_events(lab: &Lab) -> Result<()> {
             "{event}: {want} counted, {got} traced:\n{text}"
         );
     }
+    // Each says how much, and together that is all.
+    let sum = |field: &str| -> u64 {
+        let lines = text.lines().filter(|line| line.contains(" clean_elide: "));
+        let values = lines.filter_map(|line| line.split(field).nth(1)?.split(' ').next());
+        values.filter_map(|value| value.parse::<u64>().ok()).sum()
+    };
+    let elided = (stats.dcache_clean_elide_bytes, stats.tlbi_elide);
+    let got = (sum(" bytes="), sum(" tlbi="));
+    ensure!(
+        got == elided,
+        "clean_elide: {elided:?} counted, {got:?} traced:\n{text}"
+    );
     let policy = format!("policy={}", lab.policy().name());
     ensure!(
         text.lines()
@@ -78,7 +90,7 @@ pub fn trace_events(lab: &Lab) -> Result<()> {
         "a re-init was traced without its policy or duration:\n{text}"
     );
     let paid = text.contains(&format!(" pay{ours}"));
-    let owed = lab.policy() == Policy::Once && lab.host().fwb && !lab.host().dic;
+    let owed = lab.policy().is_per_vm() && lab.host().fwb && !lab.host().dic;
     ensure!(
         paid == owed,
         "owed: {owed}, payment traced: {paid}:\n{text}"

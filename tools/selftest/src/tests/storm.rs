@@ -15,7 +15,7 @@ use crate::vm::{Vm, join};
 
 pub fn switch_storm(lab: &Lab) -> Result<()> {
     storm(lab, 100, |change| {
-        let policy = Policy::ALL[change % 4];
+        let policy = Policy::ALL[change % Policy::ALL.len()];
         lab.switch(policy)
     })?;
     calm(lab)
@@ -32,7 +32,7 @@ pub fn kprobe_storm(lab: &Lab) -> Result<()> {
 pub fn load_storm(lab: &Lab) -> Result<()> {
     // Each of these waits for every task on the host.
     storm(lab, 3, |change| {
-        let policy = Policy::ALL[(change + 2) % 4] as u8;
+        let policy = Policy::ALL[(change + 2) % Policy::ALL.len()] as u8;
         module::insert(&format!("policy={policy}")).context("insmod")?;
         remove_between_readers()
     })?;
