@@ -49,7 +49,9 @@ pub(crate) fn policy() -> Policy {
 /// by either. Refusals are logged.
 pub(crate) fn switch(policy: Policy) -> Result {
     if !path().is_some_and(|path| allows(policy, path)) {
-        pr_err!("the policy lazy is not to be had with this kernel, as was said at load: take once\n");
+        pr_err!(
+            "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
+        );
         return Err(rust::unsupported());
     }
     set_policy(policy);

@@ -22,7 +22,7 @@ usage: selftest [--reps N] [--expect FACTS] [NAME...]
        selftest --list
        selftest --without-kvm
 NAME is a test, or a test and a policy: `sequence`, `sequence.once`. Without any all run, but for
-those that leave a host of no use: `ftrace_stopped`.
+those that take a host of their own: `ftrace_stopped`, `lazy_refused`.
 FACTS are what the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`: the names
 and values of the module's `host` file, with fwb and dic at least. Without --expect they are taken
 from `fwb.expect=FACTS` on the kernel's command line. With `fwb.events` there, the module's trace events

@@ -206,38 +206,3 @@ pub fn unload_with_open_file(lab: &Lab) -> Result<()> {
     drop(open);
     lab.unload()
 }
-
-/// A kernel that maps what it has not cleaned (`unclean` of tools/mutant): `lazy` is refused, at load
-/// and in the file, and all else works.
-pub fn lazy_refused(lab: &Lab) -> Result<()> {
-    let mut log = Kmsg::open().context("/dev/kmsg")?;
-    let lazy = Policy::Lazy as u8;
-    refused(
-        "lazy at load",
-        module::insert(&format!("policy={lazy}")),
-        libc::EOPNOTSUPP,
-    )?;
-    ensure!(!module::is_loaded(), "lazy was refused, but the module is there");
-    said_once(&mut log, "maps pages that it has not cleaned")?;
-
-    lab.load(Policy::Once)?;
-    said_once(&mut log, "maps pages that it has not cleaned")?;
-    refused("lazy", module::write("policy", "lazy"), libc::EOPNOTSUPP)?;
-    said_once(&mut log, "take once")?;
-    assert_policy(Policy::Once)?;
-    let mut vm = lab.vm(2)?;
-    vm.report()?;
-    vm.reset()?;
-    lab.check("in reset under once")
-}
-
-/// The module said one thing since the last look at the log, but for what every load says.
-fn said_once(log: &mut Kmsg, what: &str) -> Result<()> {
-    let mut said = log.records()?;
-    said.retain(|record| record.contains(module::NAME) && !record.contains("taint"));
-    ensure!(
-        said.len() == 1 && said[0].contains(what),
-        "want one line that says {what:?}, got {said:?}"
-    );
-    Ok(())
-}

@@ -95,8 +95,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
 ];
 
-/// Those that run only where they are named, for the host is of no use behind them.
-pub const ON_REQUEST: [&str; 1] = ["ftrace_stopped"];
+/// Those that run only where they are named: they take a host of their own.
+pub const ON_REQUEST: [&str; 2] = ["ftrace_stopped", "lazy_refused"];
 
 /// What a test returns that does not apply.
 #[derive(Debug)]
