@@ -143,7 +143,7 @@ impl Host for SimulatedHost {
     }
 
     fn make(&self, vcpus: usize) -> Result<SimulatedVm> {
-        let vm = self.0.machine.make(vcpus);
+        let vm = simulated::make(vcpus);
         let name = vm.number().to_string();
         let mut model = self.model();
         model.create(&name, vcpus);

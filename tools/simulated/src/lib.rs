@@ -16,7 +16,7 @@ mod machine;
 
 // What that crate has, as far as the files use it.
 use linux::{alloc, prelude, sync, task, time};
-pub use machine::{Change, Job, Machine, RunError, Vm};
+pub use machine::{make, Change, Job, Machine, RunError, Vm};
 
 // The module. Not here: its entry, its files in debugfs, its look at the kernel's code, its trace events.
 #[allow(dead_code)]

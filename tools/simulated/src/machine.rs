@@ -13,7 +13,7 @@ use crate::{
     linux::step,
     path::ResetPath,
     policy::{Host, Maintenance, Policy},
-    rust::{ftrace, kprobe, stage2, symbol::IcacheInvalidation},
+    rust::{ftrace, kprobe, stage2, symbol::IcacheInvalidation, vm_table},
     vm,
 };
 use shuttle::scheduler::RandomScheduler;
@@ -372,6 +372,23 @@ fn remove() {
     drop(hooks);
 }
 
+/// A VM on the machine that there is, its vCPUs initialised for the first time.
+pub fn make(vcpus: usize) -> Arc<Vm> {
+    let vm = Arc::new(Vm {
+        number: NUMBER.fetch_add(1, SeqCst),
+        vcpus: (0..vcpus).map(|_| VcpuState::default()).collect(),
+        written: AtomicUsize::new(1),
+        fetched: AtomicUsize::new(0),
+        mapped: AtomicBool::new(false),
+    });
+    let mut vms = lock(&VMS);
+    vms.retain(|vm| vm.strong_count() > 0);
+    vms.push(Arc::downgrade(&vm));
+    drop(vms);
+    (0..vcpus).for_each(|vcpu| vm.init(vcpu));
+    vm
+}
+
 /// What a thread of a race does.
 pub type Job = Box<dyn Fn() + Send + Sync>;
 
@@ -411,21 +428,9 @@ impl Machine {
         vm::GATE.word().load()
     }
 
-    /// A VM, its vCPUs initialised for the first time.
-    pub fn make(&self, vcpus: usize) -> Arc<Vm> {
-        let vm = Arc::new(Vm {
-            number: NUMBER.fetch_add(1, SeqCst),
-            vcpus: (0..vcpus).map(|_| VcpuState::default()).collect(),
-            written: AtomicUsize::new(1),
-            fetched: AtomicUsize::new(0),
-            mapped: AtomicBool::new(false),
-        });
-        let mut vms = lock(&VMS);
-        vms.retain(|vm| vm.strong_count() > 0);
-        vms.push(Arc::downgrade(&vm));
-        drop(vms);
-        (0..vcpus).for_each(|vcpu| vm.init(vcpu));
-        vm
+    /// How many VMs the module has a record of.
+    pub fn records(&self) -> usize {
+        vm_table::ENTRIES.load(SeqCst)
     }
 
     /// Does all jobs at once, interleaved as `seed` says.

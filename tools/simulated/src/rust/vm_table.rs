@@ -8,9 +8,12 @@ use crate::{
     prelude::{KBox, Pin, Result},
     sync,
 };
-use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
+
+/// Not for the module: how many entries its one table has.
+pub(crate) static ENTRIES: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) struct VmTable<T> {
     entries: Mutex<BTreeMap<usize, Pin<KBox<T>>>>,
@@ -44,7 +47,7 @@ impl<T: Send + Sync> VmTable<T> {
     pub(crate) unsafe fn close(&self) {
         self.open.store(false, SeqCst);
         let entries = std::mem::take(&mut *self.entries());
-        drop(entries);
+        ENTRIES.fetch_sub(entries.len(), SeqCst);
     }
 
     /// Never held where others may go on.
@@ -77,13 +80,20 @@ impl<T: Send + Sync> VmTable<T> {
         }
         let entry = make().ok()?;
         step();
-        self.entries().entry(vm.number()).or_insert(entry);
+        let mut entries = self.entries();
+        entries.entry(vm.number()).or_insert_with(|| {
+            ENTRIES.fetch_add(1, SeqCst);
+            entry
+        });
+        drop(entries);
         self.get(vm)
     }
 
     pub(crate) fn remove(&self, vm: &DyingVm) -> Option<Pin<KBox<T>>> {
         let _changes = self.changes.lock();
-        self.entries().remove(&vm.0.number())
+        let removed = self.entries().remove(&vm.0.number());
+        ENTRIES.fetch_sub(usize::from(removed.is_some()), SeqCst);
+        removed
     }
 
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&T)) {
