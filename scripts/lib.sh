@@ -49,14 +49,14 @@ cpu_models=(cortex-a710 neoverse-n1 'max,pauth-impdef=on' cortex-a57 a64fx)
 cpu_facts() { # CPU: as in the module's `host` file
 	local facts
 	case $1 in
-	cortex-a710) facts='1 0 1 1 icache' ;;
-	neoverse-n1) facts='0 0 1 1 unmap' ;;
-	max,pauth-impdef=on) facts='1 1 1 1 none' ;;
-	cortex-a57) facts='0 0 0 0 unmap' ;;
-	a64fx) facts='0 0 1 1 unmap' ;;
+	cortex-a710) facts='1 0 1 1 icache as_once' ;;
+	neoverse-n1) facts='0 0 1 1 unmap unmaps' ;;
+	max,pauth-impdef=on) facts='1 1 1 1 none as_once' ;;
+	cortex-a57) facts='0 0 0 0 unmap unmaps' ;;
+	a64fx) facts='0 0 1 1 unmap unmaps' ;;
 	*) return ;;
 	esac
-	paste -d ' ' <(printf '%s\n' fwb dic idc vhe native_reset) <(tr ' ' '\n' <<<"$facts")
+	paste -d ' ' <(printf '%s\n' fwb dic idc vhe native_reset lazy) <(tr ' ' '\n' <<<"$facts")
 }
 known_cpu() {
 	local models

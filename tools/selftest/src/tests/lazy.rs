@@ -9,6 +9,7 @@ use std::thread;
 use anyhow::{Context, Result, bail, ensure};
 use selftest::affinity;
 use selftest::expect::Policy;
+use selftest::guest;
 
 use crate::kmsg::Kmsg;
 use crate::lab::Lab;
@@ -27,6 +28,11 @@ fn page() -> usize {
 fn huge_page() -> Option<usize> {
     let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").ok()?;
     text.trim().parse().ok()
+}
+
+/// The size of a slot with room for so many bytes.
+fn slot(bytes: usize) -> usize {
+    bytes.next_multiple_of(guest::HOST_PAGE as usize)
 }
 
 /// Whether unmaps of a VM reset leave out their maintenance here.
@@ -52,8 +58,8 @@ fn sweep(vm: &mut Vm, vcpu: usize, step: usize, words: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// As much is left out as was mapped, in pages of either size, by one unmap for all vCPUs, and the
-/// kernel's own count of cleanings says so, too.
+/// As much is left out as was mapped, in pages of either size, by one unmap for all vCPUs: the kernel's
+/// own tracing sees nothing cleaned, and TLB invalidations for each slot and each table alone.
 pub fn left_out(lab: &Lab) -> Result<()> {
     // More than one table's worth of small pages.
     small_or_huge(lab, Pages::Small, page(), 1100)?;
@@ -64,8 +70,10 @@ pub fn left_out(lab: &Lab) -> Result<()> {
 }
 
 fn small_or_huge(lab: &Lab, pages: Pages, step: usize, count: usize) -> Result<()> {
-    let (mut vm, cleanings) = (lab.vm(4)?, Cleanings::watch()?);
-    let ram = vm.add_ram((count * step).next_multiple_of(1 << 16), pages)?;
+    let (mut vm, witness) = (lab.vm(4)?, Witness::watch()?);
+    let vhe = u64::from(module::host()?["vhe"] == "1");
+    let size = slot(count * step);
+    let ram = vm.add_ram(size, pages)?;
     let words: Vec<_> = (1..).take(count).collect();
     fill(&ram, step, &words)?;
     vm.report()?;
@@ -74,26 +82,60 @@ fn small_or_huge(lab: &Lab, pages: Pages, step: usize, count: usize) -> Result<(
         vm.reset()?;
         sweep(&mut vm, 0, step, &words)?;
         lab.clear()?;
-        let before = cleanings.of_this_thread()?;
+        let seen = || {
+            Ok::<_, anyhow::Error>([
+                witness.cleaned()?,
+                witness.entries()?,
+                witness.flushed(guest::RAM, guest::ram_size(4))?,
+                witness.flushed(guest::EXTRA, size)?,
+            ])
+        };
+        let before = seen()?;
         vm.reset()?;
-        let cleaned = cleanings.of_this_thread()? - before;
+        let after = seen()?;
+        let seen: Vec<_> = before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| after - before)
+            .collect();
         let when = format!("{pages:?}, round {round}");
         lab.check(&format!("{when}: in reset"))?;
 
         let stats = module::stats(&format!("vms/{}/stats", vm.shown()))?;
-        let got = (stats.dcache_clean_elide_bytes, stats.tlbi_elide, cleaned);
+        let got = (stats.dcache_clean_elide_bytes, stats.tlbi_elide, &seen[..]);
         let mapped = count as u64 + 1;
-        let want = match (is_lazy(lab)?, lab.host().fwb) {
-            (true, _) => ((count * step + page()) as u64, mapped, 0),
-            (false, false) => (0, 0, mapped),
-            (false, true) => (0, 0, 0),
+        // Their pages are freed at once. One has the page of routines.
+        let tables = 1 + if pages == Pages::Small {
+            (count * size_of::<u64>()).div_ceil(page()) as u64
+        } else {
+            0
+        };
+        let want: (_, _, &[_]) = match (is_lazy(lab)?, lab.host().fwb) {
+            (true, _) => {
+                let bytes = (count * step + page()) as u64;
+                (bytes, mapped, &[0, vhe * tables, 1, 1])
+            }
+            (false, false) => (0, 0, &[mapped, vhe * (mapped + tables), 0, 0]),
+            (false, true) => (0, 0, &[0, 0, 0, 0]),
         };
         ensure!(
             got == want,
-            "{when}: want bytes, TLB invalidations left out, and pages cleaned {want:?}, got {got:?}"
+            "{when}: left out bytes, TLB invalidations, and seen pages cleaned, TLB invalidations for \
+             entries and for either slot: want {want:?}, got {got:?}"
         );
         sweep(&mut vm, 3, step, &words)?;
         lab.check(&format!("{when}: running"))?;
+        // That is over: what this task unmaps from now on is cleaned as ever.
+        let before = witness.cleaned()?;
+        ram.discard(0, count * step)?;
+        let cleaned = witness.cleaned()? - before;
+        let want = if lab.host().fwb { 0 } else { count as u64 };
+        ensure!(
+            cleaned == want,
+            "{when}: want {want} pages cleaned when they are given back, got {cleaned}"
+        );
+        lab.check(&format!("{when}: given back"))?;
+        fill(&ram, step, &words)?;
     }
     Ok(())
 }
@@ -101,21 +143,29 @@ fn small_or_huge(lab: &Lab, pages: Pages, step: usize, count: usize) -> Result<(
 /// How the host replaces a page of the guest's.
 type Replace = fn(&Extra, usize, usize) -> Result<()>;
 
-/// The host replaces pages between the reset and the guest's next access: whoever used them before,
-/// none of the PEs' TLBs may lead to the old ones.
+/// The host replaces pages between the reset and the guest's next access: it finds the new ones, whoever
+/// used the old ones before. What is left in stage 2 would show; what is left in TLBs would not, for
+/// QEMU empties them at each write to HCR_EL2 that changes VM, on the way into the guest. That they are
+/// invalidated is [`left_out`]'s to see.
 pub fn replaced(lab: &Lab) -> Result<()> {
-    const PAGES: usize = 12;
+    small_or_huge_replaced(lab, Pages::Small, page(), 12)?;
+    match huge_page() {
+        Some(size) => small_or_huge_replaced(lab, Pages::Huge(size), size, 3),
+        None => Ok(()),
+    }
+}
+
+fn small_or_huge_replaced(lab: &Lab, pages: Pages, step: usize, count: usize) -> Result<()> {
     let ways: [(&str, Replace); 3] = [
         ("MADV_DONTNEED", |ram, at, size| ram.discard(at, size)),
         ("mmap", |ram, at, size| ram.map_over(at, size)),
         ("mremap", |ram, at, size| ram.move_over(at, size, 0)),
     ];
-    let step = page();
     let pes = thread::available_parallelism()?.get();
     for vcpus in [1, 2, 4] {
         let mut vm = lab.vm(vcpus)?;
-        let ram = vm.add_ram((PAGES * step).next_multiple_of(1 << 16), Pages::Small)?;
-        let mut words: Vec<u32> = (1..).take(PAGES).collect();
+        let ram = vm.add_ram(slot(count * step), pages)?;
+        let mut words: Vec<u32> = (1..).take(count).collect();
         fill(&ram, step, &words)?;
         // KVM empties a PE's TLB when another vCPU of the VM comes to it than was there last
         // (`__kvm_flush_cpu_context`): the first PE has one to itself.
@@ -126,16 +176,16 @@ pub fn replaced(lab: &Lab) -> Result<()> {
         };
         for round in 0..lab.reps {
             for (name, replace) in ways {
-                all(&mut vm, &words)?;
+                let when = format!("{pages:?}, {vcpus} vCPUs, round {round}: {name}");
+                all(&mut vm, &words).with_context(|| format!("{when}, before"))?;
                 vm.reset()?;
-                for number in (0..PAGES).step_by(2) {
+                for number in (0..count).step_by(2) {
                     replace(&ram, number * step, step)?;
                     words[number] += 1000;
                     ram.write(number * step, words[number])?;
                 }
-                all(&mut vm, &words)
-                    .with_context(|| format!("{vcpus} vCPUs, round {round}: {name}"))?;
-                lab.check(&format!("{vcpus} vCPUs, round {round}: {name}"))?;
+                all(&mut vm, &words).with_context(|| when.clone())?;
+                lab.check(&when)?;
             }
         }
     }
@@ -146,18 +196,21 @@ pub fn replaced(lab: &Lab) -> Result<()> {
 /// left out is that one's alone.
 pub fn taken_away(lab: &Lab) -> Result<()> {
     const PAGES: usize = 16;
-    const MANY: usize = 256;
+    // Ranges for an unmap, so that most of the time the other VM is in one.
+    const RANGES: usize = 512;
+    const SOME: usize = 4;
     let rounds = 100 * lab.reps;
     let step = page();
     let (mut vm, mut other) = (lab.vm(1)?, lab.vm(2)?);
-    let ram = vm.add_ram((PAGES * step).next_multiple_of(1 << 16), Pages::Small)?;
-    let others = other.add_ram((MANY * step).next_multiple_of(1 << 16), Pages::Small)?;
-    let cleanings = Cleanings::watch()?;
+    let ram = vm.add_ram(slot(PAGES * step), Pages::Small)?;
+    let others = other.add_ram(slot(RANGES * step), Pages::Small)?;
+    let witness = Witness::watch()?;
     let over = AtomicBool::new(false);
     let result = thread::scope(|scope| {
         let resetting = scope.spawn(|| {
-            let words = [7; MANY];
+            let words = [7; SOME];
             fill(&others, step, &words)?;
+            others.split(step)?;
             while !over.load(Ordering::Relaxed) {
                 sweep(&mut other, 1, step, &words)?;
                 other.reset()?;
@@ -171,7 +224,7 @@ pub fn taken_away(lab: &Lab) -> Result<()> {
                 sweep(&mut vm, 0, step, &words)?;
                 ram.discard(0, PAGES * step)?;
             }
-            cleanings.of_this_thread()
+            witness.cleaned()
         };
         let result = taken();
         over.store(true, Ordering::Relaxed);
@@ -187,39 +240,72 @@ pub fn taken_away(lab: &Lab) -> Result<()> {
     lab.check("after all")
 }
 
-/// Counts the kernel's cleanings of guest pages, by thread.
-struct Cleanings(());
+/// What the kernel's own tracing says that the current thread did.
+struct Witness(());
 
-const EVENTS: &str = "events/lazy/clean";
+/// Each event: its name, its probe, and what it is counted by.
+const EVENTS: [(&str, &str, &str); 3] = [
+    ("clean", "clean_dcache_guest_page", "common_pid"),
+    ("entry", "__kvm_tlb_flush_vmid_ipa", "common_pid"),
+    (
+        "flush",
+        "kvm_tlb_flush_vmid_range addr=%x1:u64 size=%x2:u64",
+        "common_pid,addr,size",
+    ),
+];
 
-impl Cleanings {
+impl Witness {
     fn watch() -> Result<Self> {
-        trace("kprobe_events", "p:lazy/clean clean_dcache_guest_page")?;
-        let cleanings = Self(());
-        trace(&format!("{EVENTS}/trigger"), "hist:keys=common_pid")?;
-        Ok(cleanings)
+        let probes = EVENTS.map(|(name, probe, _)| format!("p:lazy/{name} {probe}\n"));
+        trace("kprobe_events", &probes.concat())?;
+        let witness = Self(());
+        for (name, _, keys) in EVENTS {
+            trace(
+                &format!("events/lazy/{name}/trigger"),
+                &format!("hist:keys={keys}"),
+            )?;
+        }
+        Ok(witness)
     }
 
-    fn of_this_thread(&self) -> Result<u64> {
-        // SAFETY: Takes nothing and cannot fail.
-        let thread = unsafe { libc::gettid() }.to_string();
-        let path = format!("{TRACING}/{EVENTS}/hist");
+    /// Guest pages cleaned.
+    fn cleaned(&self) -> Result<u64> {
+        Self::count("clean", "")
+    }
+
+    /// Invalidations of the TLB for one entry of stage 2. With nVHE they are EL2's, and not seen.
+    fn entries(&self) -> Result<u64> {
+        Self::count("entry", "")
+    }
+
+    /// Invalidations of the TLB for just this range.
+    fn flushed(&self, addr: u64, size: usize) -> Result<u64> {
+        Self::count("flush", &format!(", addr: {addr}, size: {size}"))
+    }
+
+    fn count(event: &str, keys: &str) -> Result<u64> {
+        let path = format!("{TRACING}/events/lazy/{event}/hist");
         let text = fs::read_to_string(&path).context(path)?;
-        // { common_pid: 123 } hitcount: 4
+        // SAFETY: Takes nothing and cannot fail.
+        let wanted = format!("common_pid: {}{keys}", unsafe { libc::gettid() });
+        // { common_pid: 123, addr: 45, size: 6 } hitcount: 7, with blanks before each number
         let found = text.lines().find_map(|line| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            match words[..] {
-                ["{", "common_pid:", key, "}", "hitcount:", count] if key == thread => Some(count),
-                _ => None,
-            }
+            let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let (keys, count) = line.strip_prefix("{ ")?.split_once(" } hitcount: ")?;
+            (keys == wanted).then(|| count.to_owned())
         });
         found.map_or(Ok(0), |count| count.parse().context("a hitcount"))
     }
 }
 
-impl Drop for Cleanings {
+impl Drop for Witness {
     fn drop(&mut self) {
-        let _ = trace(&format!("{EVENTS}/trigger"), "!hist:keys=common_pid");
+        for (name, _, keys) in EVENTS {
+            let _ = trace(
+                &format!("events/lazy/{name}/trigger"),
+                &format!("!hist:keys={keys}"),
+            );
+        }
         let _ = trace("kprobe_events", "\n");
     }
 }
