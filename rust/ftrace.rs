@@ -45,7 +45,7 @@ pub(crate) fn wait_in_flight() {
 /// # Safety
 ///
 /// The kernel's function `FUNCTION` takes one argument, a pointer to what `Argument` stands for, and
-/// returns nothing. `helpers.c` holds each against its prototype when it is compiled.
+/// returns nothing. `helpers/ftrace.c` holds each against its prototype when it is compiled.
 pub(crate) unsafe trait Replacement: Sized + 'static {
     /// What the function's argument points to.
     type Argument: Argument;
@@ -137,6 +137,13 @@ unsafe extern "C" fn run_entry_handler(vcpu: *mut bindings::kvm_vcpu) {
     });
 }
 
+/// Whether the kernel has a function of that name, with an entry that ftrace can patch.
+pub(crate) fn can_redirect(name: &'static CStr) -> bool {
+    Symbol::find(name)
+        .and_then(|function| function.patched_entry())
+        .is_ok_and(|entry| entry.is_some())
+}
+
 /// A set of redirects that is being put together.
 pub(crate) struct Plan {
     raw: bindings::redirects,
@@ -177,7 +184,7 @@ impl Plan {
     /// are logged.
     pub(crate) fn unmap_range<U: UnmapRange>(self) -> Result<Self> {
         let to = stage2::lead_to::<U>().ok_or(EBUSY)?;
-        let (plan, original) = self.add(c"kvm_pgtable_stage2_unmap", to, Some(U::gate()))?;
+        let (plan, original) = self.add(stage2::UNMAP, to, Some(U::gate()))?;
         // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
         unsafe { (&raw mut bindings::stage2_unmap_original).write(original) };
         Ok(plan)

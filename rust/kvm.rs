@@ -75,6 +75,18 @@ impl Vcpu {
         unsafe { Vm::from_raw(bindings::vcpu_vm(self.0.get()).cast()) }
     }
 
+    /// What user space calls it.
+    pub(crate) fn id(&self) -> i32 {
+        // SAFETY: `self` is alive, and this never changes.
+        unsafe { bindings::vcpu_id(self.0.get()) }
+    }
+
+    /// Whether it is the VM's first, which boots.
+    pub(crate) fn is_first(&self) -> bool {
+        // SAFETY: As in `id`.
+        unsafe { bindings::vcpu_is_first(self.0.get()) }
+    }
+
     /// Whether it was ever run, by KVM's own measure: the condition for cache maintenance at
     /// re-init. The vCPU's mutex must be held for an answer that lasts.
     pub(crate) fn has_run(&self) -> bool {

@@ -8,9 +8,13 @@ use super::{
     ftrace::in_flight,
     kvm::{Argument, Vm},
     symbol::Symbol,
+    unsupported,
 };
-use core::marker::PhantomData;
-use kernel::{prelude::*, sync::SetOnce};
+use core::{ffi::CStr, marker::PhantomData};
+use kernel::{error::to_result, prelude::*, sync::SetOnce};
+
+/// The function whose calls are led here.
+pub(super) const UNMAP: &CStr = c"kvm_pgtable_stage2_unmap";
 
 /// What an unmap would have done for the maintenance of caches and TLB, and did not.
 #[derive(Clone, Copy, Default)]
@@ -25,7 +29,7 @@ pub(crate) struct LeftOut {
 ///
 /// # Invariants
 ///
-/// Each is the address of the kernel's function of that name, whose type `stage2.c` knows.
+/// Each is the address of the kernel's function of that name, whose type `helpers/stage2.c` knows.
 pub(crate) struct Functions(bindings::stage2_functions);
 
 // SAFETY: Plain addresses.
@@ -52,14 +56,30 @@ impl Functions {
         // INVARIANT: Found by name.
         let functions = Self(bindings::stage2_functions {
             walk: find(c"kvm_pgtable_walk")?,
-            unmap_visitor: find(c"stage2_unmap_walker")?,
             map: find(c"kvm_pgtable_stage2_map")?,
             flush: find(c"kvm_tlb_flush_vmid_range")?,
         });
-        // SAFETY: By the type invariant; called once at a time, when the module is loaded.
-        if !unsafe { bindings::stage2_map_cleans(&functions.0) } {
-            pr_warn!("{what} is not to be had, take another: this kernel maps pages that it has not cleaned\n");
+        if !super::ftrace::can_redirect(UNMAP) {
+            pr_warn!(
+                "{} is not to be had, take another: ftrace cannot patch {}\n",
+                what,
+                Symbol::display(UNMAP)
+            );
             return None;
+        }
+        // SAFETY: By the type invariant.
+        match to_result(unsafe { bindings::stage2_map_cleans(&functions.0) }) {
+            Ok(()) => (),
+            Err(error) if error == unsupported() => {
+                pr_warn!(
+                    "{what} is not to be had, take another: this kernel maps pages that it has not cleaned\n"
+                );
+                return None;
+            }
+            Err(error) => {
+                pr_warn!("{what} is not to be had, take another: no page could be mapped to see whether this kernel cleans it: {error:?}\n");
+                return None;
+            }
         }
         Some(functions)
     }

@@ -48,7 +48,9 @@ pub(crate) fn policy() -> Policy {
 /// Switches, if the policy is to be had on this host. Each re-init looks once, so one under way goes
 /// by either. Refusals are logged.
 pub(crate) fn switch(policy: Policy) -> Result {
-    if !path().is_some_and(|path| allows(policy, path)) {
+    // Before the hooks are in there is nothing to switch.
+    let path = path().ok_or(EAGAIN)?;
+    if !allows(policy, path) {
         pr_err!(
             "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
         );

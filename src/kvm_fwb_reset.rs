@@ -38,7 +38,7 @@ module! {
     },
 }
 
-/// The loaded module. Hooks go in before the files that show what they do, and out before them.
+/// The loaded module. Hooks go out before the files, for they make files for VMs.
 struct KvmFwbReset {
     _hooks: hooks::Hooks,
     _files: files::Files,
@@ -53,11 +53,10 @@ impl kernel::Module for KvmFwbReset {
             return Err(EINVAL);
         };
 
+        // VMs that are reset as soon as the hooks are in find the directory for theirs.
+        let _files = files::Files::new();
         let _hooks = hooks::Hooks::new(path::ResetPath::find()?, policy)?;
-        Ok(Self {
-            _hooks,
-            _files: files::Files::new(),
-        })
+        Ok(Self { _hooks, _files })
     }
 }
 

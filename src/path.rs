@@ -7,7 +7,7 @@ use crate::{
     lazy::Lazy,
     policy::{Host, Maintenance},
     rust::{
-        self, cpu, insn, kvm,
+        self, cpu, ftrace, insn, kvm,
         symbol::{IcacheInvalidation, Symbol},
     },
 };
@@ -82,7 +82,7 @@ impl ResetPath {
             },
             icache: found.icache,
             lazy,
-            has_flush: Symbol::find(c"stage2_flush_vm").is_ok(),
+            has_flush: ftrace::can_redirect(c"stage2_flush_vm"),
         })
     }
 

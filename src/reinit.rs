@@ -29,7 +29,8 @@ static HANDOFF: Handoff<Reinit> = Handoff::new();
 /// A re-init that was decided.
 #[derive(Clone, Copy)]
 struct Reinit {
-    vcpu: Lent<Vcpu>,
+    /// The vCPU's id.
+    vcpu: i32,
     record: Option<Lent<Record>>,
     policy: Policy,
     remedy: Remedy,
@@ -53,14 +54,10 @@ enum Own {
 }
 
 impl Reinit {
-    fn vcpu(&self) -> &Vcpu {
-        // SAFETY: In the handoff or on the stack of one ioctl, on this vCPU. Every re-init drops
-        // what its task left of others.
-        unsafe { self.vcpu.get() }
-    }
-
     fn record(&self) -> Option<&Record> {
-        // SAFETY: As in `vcpu`, which keeps its VM alive, and that its record.
+        // SAFETY: In the handoff or on the stack of one ioctl, on a vCPU, which keeps its VM alive, and
+        // that its record. Every re-init drops what its task left of others; and none that has a
+        // record is left while hooks come or go, for records come after the last hook.
         self.record.map(|record| unsafe { record.get() })
     }
 
@@ -74,7 +71,7 @@ impl Reinit {
         took(self.record(), Work::VcpuReset, ns);
         trace::vcpu_reset(
             self.name(),
-            self.vcpu(),
+            self.vcpu,
             self.policy,
             self.remedy,
             self.busy,
@@ -106,18 +103,19 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
 
     let host = &path.host;
     let policy = hooks::policy();
+    let way = way(policy, vcpu);
     // Without its probe the kernel's own invalidation can neither be seen nor left out.
     let unseen = host.native == Maintenance::Icache && !path.is_armed();
 
-    let debt = !unseen && host.remedy(policy, false) == Remedy::IcacheOwed;
+    let debt = !unseen && host.remedy(way, false) == Remedy::IcacheOwed;
     let published = record.map(|record| (record, record.begin(debt)));
     let busy = vcpu.another_wants_to_run();
-    let remedy = host.remedy(policy, busy || unseen || record.is_none());
+    let remedy = host.remedy(way, busy || unseen || record.is_none());
 
     count(record, Counter::VcpuReset);
     if busy {
         count(record, Counter::Busy);
-        trace::busy(vm::name(record), vcpu);
+        trace::busy(vm::name(record), vcpu.id());
     }
     if host.dic {
         count(record, Counter::IcacheDic);
@@ -137,7 +135,7 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
     });
 
     let reinit = Reinit {
-        vcpu: Lent::new(vcpu),
+        vcpu: vcpu.id(),
         record: record.map(Lent::new),
         policy,
         remedy,
@@ -151,6 +149,17 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
     } else if !unseen {
         // Where there is no room the kernel goes its own way, on top of what was done here.
         HANDOFF.put(reinit);
+    }
+}
+
+/// The policy that a re-init goes by. A reset begins with the boot vCPU; another one may be
+/// re-initialised in a guest that lives on, by a VMM that switches vCPUs on by itself while the rest
+/// wait: what such a guest wrote around the caches must be cleaned.
+fn way(policy: Policy, vcpu: &Vcpu) -> Policy {
+    if policy == Policy::Lazy && !vcpu.is_first() {
+        Policy::Once
+    } else {
+        policy
     }
 }
 
@@ -192,8 +201,10 @@ fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Option<Stay>)>, host: &
 
 /// `stage2_unmap_vm`, at a place where this kernel itself does not call it.
 fn unmap_here(vm: &Vm) {
-    // SAFETY: In KVM_ARM_VCPU_INIT, past validation and the reset of the registers, where kernels that
-    // do call it do so: in a task of the VM's process, with none of the MMU's locks held.
+    // SAFETY: In KVM_ARM_VCPU_INIT, past validation and the reset of the registers, and so in a task of
+    // the VM's process, with none of the MMU's locks held. Kernels that call it do so a little later;
+    // for a vCPU whose target KVM has forgotten (`vcpu_mode_is_bad_32bit`) they have let go of
+    // `config_lock` by then, which is held here and not taken inside.
     unsafe { ftrace::call_original::<UnmapVm>(vm) };
 }
 

@@ -4,21 +4,21 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
-void emit_vcpu_reset(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy,
+void emit_vcpu_reset(const char *vm, int vcpu, u8 policy, u8 remedy, bool busy,
 		     u64 ns);
-void emit_busy(const char *vm, struct kvm_vcpu *vcpu);
+void emit_busy(const char *vm, int vcpu);
 void emit_icache_invalidate(const char *vm, bool own, u64 ns);
 void emit_stage2_unmap(const char *vm, u64 ns);
 void emit_pay(const char *vm, u64 ns);
 void emit_stage2_flush(const char *vm, u64 ns);
 void emit_clean_elide(const char *vm, u64 bytes, u64 tlbi);
 
-void emit_vcpu_reset(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns)
+void emit_vcpu_reset(const char *vm, int vcpu, u8 policy, u8 remedy, bool busy, u64 ns)
 {
 	trace_vcpu_reset(vm, vcpu, policy, remedy, busy, ns);
 }
 
-void emit_busy(const char *vm, struct kvm_vcpu *vcpu)
+void emit_busy(const char *vm, int vcpu)
 {
 	trace_busy(vm, vcpu);
 }

@@ -9,12 +9,11 @@
 #if !defined(TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define TRACE_H
 
-#include <linux/kvm_host.h>
 #include <linux/tracepoint.h>
 
 /* A vCPU that had run was initialised again, and its cache maintenance is done or owed. */
 TRACE_EVENT(vcpu_reset,
-	TP_PROTO(const char *vm, struct kvm_vcpu *vcpu, u8 policy, u8 remedy, bool busy, u64 ns),
+	TP_PROTO(const char *vm, int vcpu, u8 policy, u8 remedy, bool busy, u64 ns),
 	TP_ARGS(vm, vcpu, policy, remedy, busy, ns),
 	TP_STRUCT__entry(
 		__string(vm, vm)
@@ -26,7 +25,7 @@ TRACE_EVENT(vcpu_reset,
 	),
 	TP_fast_assign(
 		__assign_str(vm);
-		__entry->vcpu = vcpu->vcpu_id;
+		__entry->vcpu = vcpu;
 		__entry->policy = policy;
 		__entry->remedy = remedy;
 		__entry->busy = busy;
@@ -46,7 +45,7 @@ TRACE_EVENT(vcpu_reset,
 
 /* A re-init found another vCPU of the VM in KVM_RUN, so that nothing could be put off or shared. */
 TRACE_EVENT(busy,
-	TP_PROTO(const char *vm, struct kvm_vcpu *vcpu),
+	TP_PROTO(const char *vm, int vcpu),
 	TP_ARGS(vm, vcpu),
 	TP_STRUCT__entry(
 		__string(vm, vm)
@@ -54,7 +53,7 @@ TRACE_EVENT(busy,
 	),
 	TP_fast_assign(
 		__assign_str(vm);
-		__entry->vcpu = vcpu->vcpu_id;
+		__entry->vcpu = vcpu;
 	),
 	TP_printk("vm=%s vcpu=%d", __get_str(vm), __entry->vcpu)
 );

@@ -3,10 +3,7 @@
 //! The trace events of the system `kvm_fwb_reset`; `trace.h` says what is in them. Durations are in
 //! ns. While an event is off, it costs a call and a branch that is not taken.
 
-use crate::{
-    policy::{Maintenance, Policy, Remedy},
-    rust::kvm::Vcpu,
-};
+use crate::policy::{Maintenance, Policy, Remedy};
 use core::ffi::{c_char, CStr};
 use kernel::prelude::*;
 
@@ -15,10 +12,9 @@ use kernel::prelude::*;
 // # Safety
 //
 // Names end with a NUL.
-#[allow(improper_ctypes)] // Both sides get pointers to what only the kernel looks into.
 unsafe extern "C" {
-    fn emit_vcpu_reset(vm: *const c_char, vcpu: &Vcpu, policy: u8, remedy: u8, busy: bool, ns: u64);
-    fn emit_busy(vm: *const c_char, vcpu: &Vcpu);
+    fn emit_vcpu_reset(vm: *const c_char, vcpu: i32, policy: u8, remedy: u8, busy: bool, ns: u64);
+    fn emit_busy(vm: *const c_char, vcpu: i32);
     fn emit_icache_invalidate(vm: *const c_char, own: bool, ns: u64);
     fn emit_stage2_unmap(vm: *const c_char, ns: u64);
     fn emit_pay(vm: *const c_char, ns: u64);
@@ -29,7 +25,7 @@ unsafe extern "C" {
 /// A re-init is over, its cache maintenance done or owed.
 pub(crate) fn vcpu_reset(
     vm: &CStr,
-    vcpu: &Vcpu,
+    vcpu: i32,
     policy: Policy,
     remedy: Remedy,
     busy: bool,
@@ -50,7 +46,7 @@ pub(crate) fn vcpu_reset(
 }
 
 /// A re-init found another vCPU running.
-pub(crate) fn busy(vm: &CStr, vcpu: &Vcpu) {
+pub(crate) fn busy(vm: &CStr, vcpu: i32) {
     // SAFETY: A C string, which the event copies.
     unsafe { emit_busy(vm.as_char_ptr(), vcpu) };
 }

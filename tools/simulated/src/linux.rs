@@ -30,6 +30,7 @@ pub(crate) mod prelude {
     /// An errno.
     #[derive(Debug)]
     pub(crate) struct Error;
+    pub(crate) const EAGAIN: Error = Error;
     pub(crate) type Result<T = (), E = Error> = core::result::Result<T, E>;
 
     macro_rules! pr_err {

@@ -128,6 +128,14 @@ impl Vcpu {
         &self.vm.vcpus[self.index]
     }
 
+    pub(crate) fn id(&self) -> i32 {
+        i32::try_from(self.index).unwrap_or(i32::MAX)
+    }
+
+    pub(crate) fn is_first(&self) -> bool {
+        self.index == 0
+    }
+
     pub(crate) fn has_run(&self) -> bool {
         self.state().has_run.load(SeqCst)
     }

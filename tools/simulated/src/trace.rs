@@ -2,14 +2,11 @@
 
 //! Trace events, which nobody listens to.
 
-use crate::{
-    policy::{Policy, Remedy},
-    rust::kvm::Vcpu,
-};
+use crate::policy::{Policy, Remedy};
 use std::ffi::CStr;
 
-pub(crate) fn vcpu_reset(_: &CStr, _: &Vcpu, _: Policy, _: Remedy, _: bool, _: u64) {}
-pub(crate) fn busy(_: &CStr, _: &Vcpu) {}
+pub(crate) fn vcpu_reset(_: &CStr, _: i32, _: Policy, _: Remedy, _: bool, _: u64) {}
+pub(crate) fn busy(_: &CStr, _: i32) {}
 pub(crate) fn icache_invalidate(_: &CStr, _: bool, _: u64) {}
 pub(crate) fn stage2_unmap(_: &CStr, _: u64) {}
 pub(crate) fn pay(_: &CStr, _: u64) {}

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
-/* KVM's stage-2 page tables: what is mapped there, dropped without maintenance. */
 
 #include <linux/bitfield.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <asm/kvm_mmu.h>
 #include <asm/kvm_pgtable.h>
 #include <asm/memory.h>
 #include <asm/virt.h>
 
-#include "helpers.h"
-
-#define ASSERT_PROTOTYPE(function, type) \
-	static_assert(__builtin_types_compatible_p(typeof(&(function)), type), \
-		      #function "() has another prototype than is called here")
+#include "ftrace.h"
+#include "prototype.h"
+#include "stage2.h"
 
 typedef int (*walk_fn)(struct kvm_pgtable *, u64, u64, struct kvm_pgtable_walker *);
 typedef int (*map_fn)(struct kvm_pgtable *, u64, u64, u64, enum kvm_pgtable_prot, void *,
@@ -36,14 +34,6 @@ bool stage2_is_of(struct kvm_pgtable *table, struct kvm *kvm)
 	return table->mmu == &kvm->arch.mmu;
 }
 
-/* A walk that drops leaves. */
-struct drop {
-	struct kvm_pgtable *table;
-	/* What the kernel visits entries with when it unmaps. */
-	kvm_pgtable_visitor_fn_t native;
-	struct stage2_left_out *left_out;
-};
-
 /* Memory that guests cache, as VM_PFNMAP and devices are not: all that an unmap cleans. */
 static bool is_normal_leaf(kvm_pte_t pte)
 {
@@ -52,58 +42,54 @@ static bool is_normal_leaf(kvm_pte_t pte)
 }
 
 /*
- * What stage2_unmap_walker() in arch/arm64/kvm/hyp/pgtable.c does with a leaf, less its cleaning and
- * its TLB invalidation. All else is left to it: tables, whose TLB invalidation cannot wait, for their
- * pages are freed at once, and what is no normal memory.
+ * What stage2_unmap_walker() in arch/arm64/kvm/hyp/pgtable.c does with such a leaf, less its cleaning
+ * and its TLB invalidation.
  */
-static int drop_visitor(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
+static int drop_leaf(const struct kvm_pgtable_visit_ctx *ctx, enum kvm_pgtable_walk_flags visit)
 {
-	struct drop *drop = ctx->arg;
-	struct kvm_pgtable_visit_ctx native;
+	struct stage2_left_out *left_out = ctx->arg;
 
-	if (visit == KVM_PGTABLE_WALK_LEAF) {
-		if (!ctx->old)
-			return 0;
-		if (is_normal_leaf(ctx->old)) {
-			WRITE_ONCE(*ctx->ptep, 0);
-			ctx->mm_ops->put_page(ctx->ptep);
-			drop->left_out->bytes += kvm_granule_size(ctx->level);
-			drop->left_out->invalidations++;
-			return 0;
-		}
+	if (is_normal_leaf(ctx->old)) {
+		WRITE_ONCE(*ctx->ptep, 0);
+		ctx->mm_ops->put_page(ctx->ptep);
+		left_out->bytes += kvm_granule_size(ctx->level);
+		left_out->invalidations++;
 	}
-	native = *ctx;
-	native.arg = drop->table;
-	return drop->native(&native, visit);
+	return 0;
 }
 
 int stage2_drop_leaves(const struct stage2_functions *functions, struct kvm_pgtable *table, u64 addr,
 		       u64 size, struct stage2_left_out *left_out)
 {
-	const u64 before = left_out->invalidations;
-	struct drop drop = {
-		.table = table,
-		.native = (kvm_pgtable_visitor_fn_t)functions->unmap_visitor,
-		.left_out = left_out,
-	};
 	struct kvm_pgtable_walker walker = {
-		.cb = drop_visitor,
-		.arg = &drop,
-		.flags = KVM_PGTABLE_WALK_LEAF | KVM_PGTABLE_WALK_TABLE_POST,
+		.cb = drop_leaf,
+		.arg = left_out,
+		.flags = KVM_PGTABLE_WALK_LEAF,
 	};
-	int err = ((walk_fn)functions->walk)(table, addr, size, &walker);
+	int err;
+
+	((walk_fn)functions->walk)(table, addr, size, &walker);
+	/*
+	 * The rest the kernel does: devices, annotations, and tables, whose TLB invalidation cannot
+	 * wait, for their pages are freed at once.
+	 */
+	err = stage2_unmap_native(table, addr, size);
 
 	/*
 	 * The caller holds mmu_lock: until here nobody else has learnt from the table that the pages
 	 * are free to go. As the kernel does where it puts TLB invalidations off, on CPUs with
 	 * FEAT_S2FWB and FEAT_TLBIRANGE (stage2_unmap_defer_tlb_flush()).
 	 */
-	if (left_out->invalidations != before)
+	if (left_out->invalidations)
 		((flush_fn)functions->flush)(table->mmu, addr, size);
 	return err;
 }
 
-/* A page that is mapped into a table which no CPU ever walks, to see what is done about its caches. */
+/*
+ * A page that is mapped into a table which no CPU ever walks, to see what is done about its caches.
+ * KVM's callbacks have no argument of the caller's, hence one at a time.
+ */
+static DEFINE_MUTEX(proof_lock);
 static struct {
 	void *page;
 	kvm_pte_t *entry;
@@ -141,7 +127,7 @@ static phys_addr_t proof_to_phys(void *addr)
 	return __pa(addr);
 }
 
-bool stage2_map_cleans(const struct stage2_functions *functions)
+int stage2_map_cleans(const struct stage2_functions *functions)
 {
 	static struct kvm_pgtable_mm_ops ops = {
 		.get_page = proof_ignore,
@@ -153,6 +139,7 @@ bool stage2_map_cleans(const struct stage2_functions *functions)
 	};
 	struct kvm_s2_mmu *mmu = kzalloc(sizeof(*mmu), GFP_KERNEL);
 	void *entries = (void *)get_zeroed_page(GFP_KERNEL);
+	void *page = (void *)get_zeroed_page(GFP_KERNEL);
 	/* One level, of the pages' own entries. */
 	struct kvm_pgtable table = {
 		.ia_bits = PAGE_SHIFT + PAGE_SHIFT - 3,
@@ -161,21 +148,24 @@ bool stage2_map_cleans(const struct stage2_functions *functions)
 		.mm_ops = &ops,
 		.mmu = mmu,
 	};
-	bool cleans = false;
+	int err = -ENOMEM;
 
-	proof.page = (void *)get_zeroed_page(GFP_KERNEL);
-	proof.entry = entries;
-	proof.cleaned = false;
-	proof.invalidated = false;
-	if (mmu && entries && proof.page) {
+	mutex_lock(&proof_lock);
+	if (mmu && entries && page) {
 		mmu->pgt = &table;
-		cleans = !((map_fn)functions->map)(&table, 0, PAGE_SIZE, __pa(proof.page),
-						   KVM_PGTABLE_PROT_R | KVM_PGTABLE_PROT_W |
-						   KVM_PGTABLE_PROT_X, NULL, 0) &&
-			 kvm_pte_valid(*proof.entry) && proof.cleaned && proof.invalidated;
+		proof.page = page;
+		proof.entry = entries;
+		proof.cleaned = false;
+		proof.invalidated = false;
+		err = ((map_fn)functions->map)(&table, 0, PAGE_SIZE, __pa(page),
+					       KVM_PGTABLE_PROT_R | KVM_PGTABLE_PROT_W |
+					       KVM_PGTABLE_PROT_X, NULL, 0);
+		if (!err && (!kvm_pte_valid(*proof.entry) || !proof.cleaned || !proof.invalidated))
+			err = -EOPNOTSUPP;
 	}
-	free_page((unsigned long)proof.page);
+	mutex_unlock(&proof_lock);
+	free_page((unsigned long)page);
 	free_page((unsigned long)entries);
 	kfree(mmu);
-	return cleans;
+	return err;
 }

@@ -3,7 +3,7 @@
 #include <linux/module.h>
 #include <linux/utsname.h>
 
-#include "helpers.h"
+#include "built_for.h"
 
 /* scripts/module writes what it knows into built_for.h, which comes before this file. */
 #ifdef BUILT_FOR
