@@ -2,17 +2,20 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test selftest verify fuzz mutate stat trace picture clippy fmt clean help
+.PHONY: module demo lab bench test soak selftest verify firmware fuzz mutate stat trace picture clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
-export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE
+export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE BY
 
 module:
 	@scripts/module >/dev/null
 
-demo lab bench test selftest verify fuzz mutate stat picture:
+demo lab bench test selftest verify firmware fuzz mutate stat picture:
 	@scripts/$@
+
+soak:
+	@scripts/test soak
 
 trace:
 	@scripts/test-trace
@@ -42,12 +45,14 @@ help:
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
+	@echo 'make firmware           a Debian guest behind EDK2, reset at odd moments, below the oracle [CPU=] [KERNEL=] [RESETS=20] [VCPUS=4]'
 	@echo 'make fuzz               resets in any order, with anything between, on the module and below the oracle; a long run'
 	@echo '                        [CPU=] [KERNEL=] [COUNT=1000] [SEED=] [SCHEDULE=]'
-	@echo 'make mutate             mutants of the module, and what catches each; the model, or the oracle in a boot'
+	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|oracle|selftest|first]'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
-	@echo 'make test               every test, but for the long runs of verify and fuzz'
+	@echo 'make test               every test that a change can break, on 2 cores in half an hour'
+	@echo 'make soak               what takes hours: all of mutate, firmware, verify and fuzz [COUNT=1000]'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'
