@@ -4,7 +4,8 @@
 //! at its usual place, and the module at /kvm_fwb_reset.ko, not loaded.
 //!
 //! What it finds are lines `bench: STATE WHAT MEDIAN LEAST MOST`. With `fwb_operations` in its
-//! environment it only resets VMs, each reset a section for the coherence oracle to count in.
+//! environment it only resets VMs, each reset a section for the coherence oracle to count in; with
+//! `fwb_touched=MIB`, VMs that have touched so much memory.
 
 #[cfg(target_arch = "aarch64")]
 mod clock;
@@ -15,13 +16,18 @@ mod operations;
 #[cfg(target_arch = "aarch64")]
 mod states;
 #[cfg(target_arch = "aarch64")]
+mod touched;
+#[cfg(target_arch = "aarch64")]
 mod vm;
 
 #[cfg(target_arch = "aarch64")]
 fn main() -> std::process::ExitCode {
-    let result = match std::env::var_os("fwb_operations") {
-        Some(_) => operations::tell(),
-        None => states::measure(),
+    let touched = std::env::var("fwb_touched").map(|text| text.parse());
+    let result = match (touched, std::env::var_os("fwb_operations")) {
+        (Ok(Ok(mebibytes)), _) => touched::tell(mebibytes),
+        (Ok(Err(error)), _) => Err(anyhow::Error::new(error).context("fwb_touched")),
+        (Err(_), Some(_)) => operations::tell(),
+        (Err(_), None) => states::measure(),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

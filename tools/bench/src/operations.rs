@@ -13,7 +13,7 @@ use crate::vm::Vm;
 /// The section of all that is between resets.
 const BETWEEN: u64 = 1;
 
-/// Resets VMs without the module and under each policy, in sections named `STATE VCPUS`.
+/// Resets VMs without the module and under each policy, in sections named `STATE reset_VCPUS`.
 pub fn tell() -> Result<()> {
     let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
     let mut number = BETWEEN;
@@ -32,7 +32,7 @@ fn resets(kvm: &Kvm, state: &str, number: &mut u64) -> Result<()> {
         vm.reset()?;
         *number += 1;
         clock::after_tick();
-        marker::section(*number, &format!("{state} {vcpus}"));
+        marker::section(*number, &format!("{state} reset_{vcpus}"));
         let result = vm.reset();
         marker::section(BETWEEN, "between");
         result?;

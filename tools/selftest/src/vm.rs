@@ -691,6 +691,18 @@ impl Drop for Place {
 /// The slot of further RAM, behind those of other memory.
 const EXTRA_SLOT: u32 = 32;
 
+/// How large huge pages are, if the host has any.
+pub fn huge_page() -> Option<usize> {
+    let file = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The size of the host's own pages.
+pub fn page() -> usize {
+    // SAFETY: Takes a number and cannot fail.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
 /// The pages that memory is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
@@ -710,7 +722,8 @@ pub struct Extra {
 }
 
 impl Extra {
-    fn new(size: usize, pages: Pages) -> Result<Self> {
+    /// Memory of that size, in whole pages of the largest size of any host.
+    pub fn new(size: usize, pages: Pages) -> Result<Self> {
         let align = match pages {
             Pages::Small => guest::HOST_PAGE as usize,
             Pages::Huge(size) => size,
@@ -753,6 +766,11 @@ impl Extra {
             self.size
         );
         Ok(self.address + offset)
+    }
+
+    /// Where the VMM maps it.
+    pub fn host_address(&self) -> usize {
+        self.address
     }
 
     /// Writes a word, and cleans it from the cache.

@@ -16,19 +16,7 @@ use crate::lab::Lab;
 use crate::module;
 use crate::tests::Skip;
 use crate::tests::hooks::{TRACING, trace};
-use crate::vm::{Extra, Pages, Vm, join};
-
-/// The host's own pages.
-fn page() -> usize {
-    // SAFETY: Takes a number and cannot fail.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
-}
-
-/// How large huge pages are, if the host has any.
-fn huge_page() -> Option<usize> {
-    let text = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").ok()?;
-    text.trim().parse().ok()
-}
+use crate::vm::{Extra, Pages, Vm, huge_page, join, page};
 
 /// The size of a slot with room for so many bytes.
 fn slot(bytes: usize) -> usize {
