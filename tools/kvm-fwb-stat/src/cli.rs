@@ -166,6 +166,10 @@ impl ValueEnum for Policy {
             Self::Fwb => "no unmap with FEAT_S2FWB, an invalidation at each re-init",
             Self::Once => "one invalidation, or unmap, for each VM reset",
             Self::Unmap => "an unmap at each re-init, as before Linux 5.8",
+            Self::Lazy => {
+                "as once; without FEAT_S2FWB the unmap cleans nothing, and leaves that to the faults \
+                 that follow: see lazy in docs/counters.md for what that gives up"
+            }
         };
         Some(PossibleValue::new(self.name()).help(help))
     }

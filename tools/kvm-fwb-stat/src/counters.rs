@@ -11,6 +11,8 @@ pub struct Field {
     pub kind: Kind,
     /// What its value counts.
     pub unit: Unit,
+    /// Which modules show it.
+    pub shown: Shown,
     /// What it means.
     pub help: &'static str,
     /// What an operator does about it.
@@ -61,9 +63,23 @@ impl Unit {
     }
 }
 
+/// Which modules show a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// All: where it is not, the file is cut short.
+    Always,
+    /// All but those from before the policy `lazy`.
+    SinceLazy,
+    /// Of these, those on a kernel that has the function which is counted, under its name.
+    WithFunction,
+}
+
+/// The function that [`Shown::WithFunction`] is about.
+pub const FUNCTION: &str = "stage2_flush_vm";
+
 macro_rules! fields {
     ($(#[doc = $doc:literal])+ $group:ident {
-        $($variant:ident = $name:literal $kind:ident of $unit:ident:
+        $($variant:ident = $name:literal $kind:ident of $unit:ident $(shown $shown:ident)?:
             $help:literal, do $advice:literal;)+
     }) => {
         $(#[doc = $doc])+
@@ -79,6 +95,7 @@ macro_rules! fields {
                 name: $name,
                 kind: Kind::$kind,
                 unit: Unit::$unit,
+                shown: fields!(@shown $($shown)?),
                 help: $help,
                 advice: $advice,
             }),+];
@@ -94,6 +111,8 @@ macro_rules! fields {
             }
         }
     };
+    (@shown) => { Shown::Always };
+    (@shown $shown:ident) => { Shown::$shown };
 }
 
 fields! {
@@ -133,6 +152,22 @@ fields! {
                 in full",
             do "A few are CPU hotplug by user space. Many mean that the VMM does not pause a \
                 guest that it resets, and nothing is saved.";
+        DcacheCleanElideBytes = "dcache_clean_elide_bytes" Counter of Bytes shown SinceLazy:
+            "Bytes that unmaps would have cleaned to the PoC and left, under the policy lazy, to the \
+                faults that map them again",
+            do "Nothing: it is what lazy saves. What the guest does not touch again stays uncleaned, and \
+                the host may read an older version of what was written around the caches: see lazy in \
+                docs/counters.md.";
+        TlbiElide = "tlbi_elide" Counter of Count shown SinceLazy:
+            "TLB invalidations of one entry that unmaps left out under the policy lazy: each makes one \
+                for every range in their place",
+            do "Nothing: it is what lazy saves.";
+        Stage2Flush = "stage2_flush" Counter of Count shown WithFunction:
+            "Runs of the kernel's stage2_flush_vm, which cleans all that is mapped of a VM: as a vCPU \
+                turns its MMU on, or cleans by set and way, on CPUs without FEAT_S2FWB",
+            do "Part of what a reset costs on such CPUs, about one for each vCPU that boots, and no policy \
+                leaves it out. Many more are a guest that cleans by set and way. Absent where the kernel \
+                has no function of that name.";
         Pending = "pending" Gauge of Count:
             "VMs that owe an invalidation now",
             do "A VM that stays in reset is paused by its VMM, or hangs. Its debt is paid at its \
@@ -159,6 +194,10 @@ fields! {
             "Time spent at KVM_RUN to pay a debt, waiting for another payer included",
             do "Delays the guest's first instruction after a reset. Long times with a short \
                 icache_invalidate are waits.";
+        Stage2Flush = "stage2_flush" Histogram of Nanoseconds shown WithFunction:
+            "Time of one run of the kernel's stage2_flush_vm",
+            do "The vCPU that turns its MMU on waits for it. Grows with the guest's mapped memory. \
+                Absent where the kernel has no function of that name.";
     }
 }
 

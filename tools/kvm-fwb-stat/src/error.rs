@@ -47,6 +47,16 @@ pub enum Error {
     /// The module kept its policy.
     #[error("the module kept its policy {0}: see dmesg")]
     PolicyKept(String),
+    /// `host` says that this policy is not to be had.
+    #[error(
+        "the policy lazy is not to be had on this host: it could not be proven that this kernel cleans \
+         what it maps, or a function is missing; dmesg says which: kvm-fwb-stat policy once is the next \
+         best"
+    )]
+    LazyRefused,
+    /// The module is from before that policy.
+    #[error("the module is older than this tool, and has no policy lazy: load a newer one")]
+    LazyUnknown,
     /// Reading or writing failed in another way.
     #[error("{path}: {error}", path = .path.display())]
     Io {
@@ -66,7 +76,10 @@ pub const STATUSES: &[(u8, &str)] = &[
         0,
         "all was shown; also where an older module has less to show, which is noted",
     ),
-    (1, "reading or writing failed"),
+    (
+        1,
+        "reading or writing failed, or the policy is not to be had",
+    ),
     (2, "wrong usage"),
     (3, "not permitted: not root, or kernel lockdown"),
     (
@@ -95,7 +108,8 @@ impl Error {
     /// One of [`STATUSES`].
     pub fn status(&self) -> u8 {
         match self {
-            Self::Io { .. } | Self::Output(_) | Self::PolicyKept(_) => 1,
+            Self::Io { .. } | Self::Output(_) => 1,
+            Self::PolicyKept(_) | Self::LazyRefused | Self::LazyUnknown => 1,
             Self::NotRoot(_) | Self::Lockdown(_) => 3,
             Self::NoDebugfs | Self::DebugfsOff | Self::NoRoot(_) => 4,
             Self::NotLoaded => 5,
@@ -129,6 +143,8 @@ mod tests {
                 what: String::new(),
             },
             Error::PolicyKept(String::new()),
+            Error::LazyRefused,
+            Error::LazyUnknown,
             Error::Io {
                 path: path(),
                 error: io(),

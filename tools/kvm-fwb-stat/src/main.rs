@@ -8,7 +8,7 @@ use kvm_fwb_stat::{
     doctor,
     error::{Error, Result},
     live, manual,
-    model::{Snapshot, Tree},
+    model::{Lazy, Policy, Snapshot, Tree},
     output::{self, Format},
 };
 use std::{
@@ -84,6 +84,9 @@ fn run_command(command: Command, tree: &Tree) -> Result<u8> {
             let before = tree.policy()?;
             tree.set_policy(name)?;
             writeln!(out, "{} (was {})", name.name(), before.name())?;
+            if name == Policy::Lazy {
+                note_lazy(tree)?;
+            }
         }
         Command::Counters { markdown } => manual::counters(&mut out, markdown)?,
         Command::Schema => writeln!(out, "{:#}", kvm_fwb_stat::dump::json::schema())?,
@@ -114,6 +117,19 @@ fn note(snapshot: &Snapshot) -> u8 {
     } else {
         Error::DAMAGED
     }
+}
+
+/// Says where the policy `lazy` is no other than `once`.
+fn note_lazy(tree: &Tree) -> Result<()> {
+    let host = tree.host()?;
+    let why = match host.fwb {
+        true => "the CPUs have FEAT_S2FWB, and nothing is unmapped",
+        false => "the hypervisor unmaps (pKVM), and cleans",
+    };
+    if host.lazy == Some(Lazy::AsOnce) {
+        say(&format!("note: on this host lazy is as once: {why}"));
+    }
+    Ok(())
 }
 
 /// A line for people. There may be nobody left to read it.

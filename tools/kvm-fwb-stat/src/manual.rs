@@ -48,6 +48,7 @@ pub fn counters(out: &mut impl Write, markdown: bool) -> io::Result<()> {
             unit,
             help,
             advice,
+            ..
         } in fields
         {
             let (kind, unit) = (kind.name(), unit.name());

@@ -4,7 +4,7 @@
 
 use kvm_fwb_stat::{
     counters::{Stat, Timing},
-    model::Policy,
+    model::{Lazy, Policy},
 };
 use std::{fs, path::PathBuf};
 
@@ -59,5 +59,17 @@ fn policies_are_the_modules() {
         .map(|(_, name)| name.trim_end_matches("\","))
         .collect();
     let ours: Vec<_> = Policy::ALL.iter().map(|policy| policy.name()).collect();
+    assert_eq!(ours, expected);
+}
+
+#[test]
+fn words_for_lazy_are_the_modules() {
+    let files = source("files.rs").expect("the module's src/files.rs");
+    let expected: Vec<_> = files
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Lazy::")?.split_once(" => \""))
+        .map(|(_, name)| name.trim_end_matches("\","))
+        .collect();
+    let ours: Vec<_> = Lazy::ALL.iter().map(|lazy| lazy.name()).collect();
     assert_eq!(ours, expected);
 }

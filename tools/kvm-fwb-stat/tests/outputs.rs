@@ -145,6 +145,13 @@ fn other_trees() {
         ("truncated-vm", "--prometheus"),
         ("no-entry", "--once"),
         ("no-entry", "--csv"),
+        ("lazy", "--once"),
+        ("lazy", "--json"),
+        ("lazy", "--csv"),
+        ("lazy", "--openmetrics"),
+        ("no-flush-count", "--once"),
+        ("no-flush-count", "--csv"),
+        ("no-flush-count", "--prometheus"),
     ] {
         let name = format!("{tree}_{}", &output[2..]).replace('-', "_");
         insta::assert_snapshot!(name, said(&run(tree, &[output])));
@@ -191,8 +198,8 @@ fn numbers(tree: &Path) -> BTreeMap<(String, String), u64> {
     numbers
 }
 
-/// One made up, and one recorded on a host of the lab.
-const FULL: [&str; 2] = ["three-guests", "recorded"];
+/// Two made up, and two recorded on hosts of the lab.
+const FULL: [&str; 4] = ["three-guests", "recorded", "lazy", "recorded-lazy"];
 
 #[test]
 fn json_agrees_with_the_files() {
@@ -298,7 +305,8 @@ fn csv_agrees(tree_name: &str) {
     let mut rows = csv::Reader::from_reader(text.as_bytes());
     let names = rows.headers().unwrap().clone();
     let rows: Vec<_> = rows.records().map(Result::unwrap).collect();
-    assert_eq!(rows.len(), 4);
+    let vms = fs::read_dir(tree(tree_name).join("vms")).unwrap().count();
+    assert_eq!(rows.len(), 1 + vms);
     for ((vm, name), value) in numbers(&tree(tree_name)) {
         let vm = if vm.is_empty() { "all" } else { &vm };
         let name = name.replace(' ', "_");
@@ -323,6 +331,9 @@ fn json_follows_its_schema() {
         "older-module",
         "truncated-vm",
         "no-entry",
+        "lazy",
+        "recorded-lazy",
+        "no-flush-count",
     ] {
         let json: Value = serde_json::from_slice(&run(tree, &["--json"]).stdout).unwrap();
         if let Err(error) = validator.validate(&json) {
@@ -330,6 +341,42 @@ fn json_follows_its_schema() {
         }
     }
     assert!(!validator.is_valid(&serde_json::json!({ "schema": 1 })));
+}
+
+#[test]
+fn what_is_not_counted_is_no_number() {
+    let flush = "stage2_flush";
+    let since_lazy = ["dcache_clean_elide_bytes", "tlbi_elide", flush];
+    for (tree, absent) in [
+        ("no-flush-count", &[flush][..]),
+        ("unmapping", &since_lazy),
+        ("lazy", &[]),
+    ] {
+        let json: Value = serde_json::from_str(&stdout(&run(tree, &["--json"]))).unwrap();
+        let metrics = stdout(&run(tree, &["--prometheus"]));
+        let csv = stdout(&run(tree, &["--csv"]));
+        let once = stdout(&run(tree, &["--once"]));
+        let mut rows = csv::Reader::from_reader(csv.as_bytes());
+        let names = rows.headers().unwrap().clone();
+        let all = rows.records().next().unwrap().unwrap();
+        for name in since_lazy {
+            let is_absent = absent.contains(&name);
+            for figures in [&json["total"], &json["unlisted"], &json["vms"][0]] {
+                assert_eq!(figures["stats"][name].is_null(), is_absent, "{tree} {name}");
+            }
+            for level in ["", "per_vm_"] {
+                let sample = format!("kvm_fwb_reset_{level}{name}");
+                assert_eq!(!metrics.contains(&sample), is_absent, "{tree} {sample}");
+            }
+            let column = names.iter().position(|each| each == name).unwrap();
+            assert_eq!(all[column].is_empty(), is_absent, "{tree} {name}");
+        }
+        let is_absent = !absent.is_empty();
+        assert_eq!(json["total"]["latency"][flush].is_null(), is_absent);
+        assert_eq!(once.contains("Not counted: "), is_absent, "{once}");
+    }
+    // Where it would be 0 anyhow nobody misses it.
+    assert!(!stdout(&run("recorded", &["--once"])).contains("Not counted"));
 }
 
 #[test]
@@ -660,4 +707,71 @@ fn the_policy_is_shown_and_switched() {
     failed(&switch(), 1, "policy: No such file");
     // Not made where there is none.
     assert!(!file.exists());
+}
+
+#[test]
+fn lazy_is_switched_to_where_it_is_to_be_had() {
+    let host = "fwb 0\ndic 0\nidc 1\nvhe 1\nnative_reset unmap\nhooks armed\n";
+    // As the module would: what it is told ends up in brackets.
+    let switch = |host: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("host"), host).unwrap();
+        fs::write(dir.path().join("policy"), "once [lazy]\n").unwrap();
+        let output = tool(&["policy", "lazy", "--root"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        (
+            output,
+            fs::read_to_string(dir.path().join("policy")).unwrap(),
+        )
+    };
+    // A plain file begins with what was written, and has no policy in brackets then: see above. What
+    // counts is whether it was written.
+    let is_written = |text: &str| text.starts_with("lazy\n");
+
+    let (output, text) = switch(&format!("{host}lazy refused\n"));
+    failed(&output, 1, "the policy lazy is not to be had on this host");
+    assert!(stderr(&output).contains("dmesg"));
+    assert!(!is_written(&text));
+    let (output, text) = switch(host);
+    failed(&output, 1, "older than this tool, and has no policy lazy");
+    assert!(!is_written(&text));
+    assert!(is_written(&switch(&format!("{host}lazy unmaps\n")).1));
+}
+
+#[test]
+fn where_lazy_is_as_once_it_says_so() {
+    let host = "dic 0\nidc 1\nvhe 1\nnative_reset unmap\nhooks armed\n";
+    for (fwb, lazy, words) in [
+        (
+            1,
+            "as_once",
+            "note: on this host lazy is as once: the CPUs have FEAT_S2FWB",
+        ),
+        (
+            0,
+            "as_once",
+            "note: on this host lazy is as once: the hypervisor unmaps (pKVM)",
+        ),
+        (0, "unmaps", ""),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join("host"),
+            format!("fwb {fwb}\n{host}lazy {lazy}\n"),
+        )
+        .unwrap();
+        // What is written covers as much, and leaves the brackets.
+        fs::write(dir.path().join("policy"), "once [lazy]\n").unwrap();
+        let output = tool(&["policy", "lazy", "--root"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        assert_eq!(stdout(&output), "lazy (was lazy)\n", "{}", stderr(&output));
+        match words {
+            "" => assert_eq!(stderr(&output), ""),
+            words => assert!(stderr(&output).contains(words), "{}", stderr(&output)),
+        }
+    }
 }

@@ -7,8 +7,10 @@ use super::{
     facts::{Facts, OPTIONS},
 };
 use crate::{
+    counters::Stat,
     error::Error,
-    model::{Debugfs, Hooks, Maintenance, Policy, Snapshot},
+    model::{Debugfs, Hooks, Lazy, Maintenance, Policy, Snapshot},
+    render::{summary, units},
 };
 use std::{
     collections::BTreeSet,
@@ -329,11 +331,16 @@ fn with_module(snapshot: &Snapshot) -> Finding {
     let Some(policy) = snapshot.policy else {
         return unknown("The module's policy is hidden by kernel lockdown");
     };
-    let is_once = policy == Policy::Once && host.hooks == Hooks::Armed;
+    let shares = matches!(policy, Policy::Once | Policy::Lazy);
+    let is_once = shares && host.hooks == Hooks::Armed;
     let text = match policy {
         Policy::Native => "the same, and it is counted",
         Policy::Unmap => "for each vCPU, an unmap of all the guest's memory",
-        _ if !host.fwb && policy == Policy::Once => "one unmap for each reset of a VM",
+        Policy::Lazy if host.lazy == Some(Lazy::Unmaps) => {
+            "one unmap for each reset of a VM, which cleans nothing: pages are cleaned as they fault in \
+             again"
+        }
+        _ if !host.fwb && shares => "one unmap for each reset of a VM",
         _ if !host.fwb => "for each vCPU, an unmap of all the guest's memory",
         _ if host.dic => "nothing",
         _ if is_once => "one invalidation for each reset of a VM, at its next KVM_RUN",
@@ -426,7 +433,60 @@ fn change(
             "So far it left out {elided} invalidations and unmaps"
         )));
     }
+    if needed == Unmap {
+        lines.extend(lazy(snapshot));
+    }
     lines
+}
+
+/// What the policy `lazy` would save, or saves, of unmaps, and what it gives up.
+fn lazy(snapshot: Option<&Snapshot>) -> Findings {
+    const GIVES_UP: &str = "the host, where it reads the guest's memory (swap, migration, a dump, pstore \
+        in RAM), may find an older version of what the guest wrote around the caches before the reset \
+        and has not touched since";
+
+    let policy = snapshot.and_then(|snapshot| snapshot.policy);
+    let text = match (policy, snapshot.map(|snapshot| snapshot.host.lazy)) {
+        (Some(Policy::Lazy), Some(Some(Lazy::Unmaps))) => {
+            let left = snapshot.map_or(0, |snapshot| {
+                snapshot.total.stats.get(Stat::DcacheCleanElideBytes)
+            });
+            return vec![
+                note(format!(
+                    "So far lazy left {} uncleaned that unmaps would have cleaned",
+                    units::memory(left)
+                )),
+                note(format!("What lazy gives up: {GIVES_UP}")),
+            ];
+        }
+        (Some(Policy::Fwb | Policy::Unmap), _) => return Vec::new(),
+        (_, Some(Some(Lazy::Unmaps))) => {
+            "The policy lazy would save what that unmap cleans, and leave it to the faults that follow"
+        }
+        (_, None) => {
+            "The policy lazy, where the kernel allows it, would save what that unmap cleans, and leave it \
+             to the faults that follow"
+        }
+        (_, Some(Some(Lazy::AsOnce))) => {
+            return vec![note(
+                "The policy lazy is as once here: the hypervisor unmaps (pKVM), and cleans",
+            )];
+        }
+        (_, Some(Some(Lazy::Refused))) => {
+            return vec![note(
+                "The policy lazy, which would save what that unmap cleans, is refused: it could not be \
+                 proven that this kernel cleans what it maps, or a function is missing; dmesg says which",
+            )];
+        }
+        // An older module's.
+        (_, Some(None)) => return Vec::new(),
+    };
+    vec![
+        note(text),
+        note(format!(
+            "It is for who can do without this, and never chosen by itself: {GIVES_UP}"
+        )),
+    ]
 }
 
 fn loaded(facts: &Facts, module: &Result<Snapshot, Error>) -> Findings {
@@ -444,6 +504,7 @@ fn loaded(facts: &Facts, module: &Result<Snapshot, Error>) -> Findings {
         )),
     }];
     lines.extend(locked(facts));
+    lines.extend(summary::uncounted(snapshot).map(note));
     if !snapshot.missing.is_empty() {
         let missing = snapshot.missing.join(" and no ");
         lines.push(note(format!(

@@ -486,3 +486,88 @@ fn loaded_and_mute() {
     assert_eq!(status, 11);
     assert!(text.contains("It is loaded, but cannot be asked"), "{text}");
 }
+
+/// A host without FEAT_S2FWB, with the module as a tree has it, but for these words of `host` and policy.
+fn lacking_fwb(name: &str, lazy: &str, policy: &str) -> String {
+    let host = Host::new(N1, KMSG);
+    host.load(&tree(name));
+    let shown = fs::read_to_string(tree(name).join("host")).unwrap();
+    let kept: String = (shown.split_inclusive('\n'))
+        .filter(|line| !line.starts_with("lazy "))
+        .collect();
+    let root = &DEFAULT_ROOT[1..];
+    host.put(&format!("{root}/host"), &format!("{kept}{lazy}"));
+    host.put(&format!("{root}/policy"), &format!("[{policy}]\n"));
+    let (status, text) = host.examine(Some(NO_DIC));
+    assert_eq!(status, 0);
+    text
+}
+
+#[test]
+fn what_lazy_would_save_and_gives_up() {
+    insta::assert_snapshot!(lacking_fwb("lazy", "lazy unmaps\n", "once"));
+    for policy in ["once", "native"] {
+        let text = lacking_fwb("lazy", "lazy unmaps\n", policy);
+        for words in [
+            "lazy would save",
+            "swap, migration, a dump, pstore",
+            "never chosen by itself",
+        ] {
+            assert!(text.contains(words), "{policy} {words}: {text}");
+        }
+    }
+    // Who asked for more than is needed did not ask for less.
+    for policy in ["fwb", "unmap"] {
+        assert!(!lacking_fwb("lazy", "lazy unmaps\n", policy).contains("lazy"));
+    }
+    // With FEAT_S2FWB there is no unmap to save anything of.
+    let host = Host::new(A710, KMSG_FWB);
+    assert!(!host.examine(Some(NO_DIC)).1.contains("lazy"));
+}
+
+#[test]
+fn under_lazy() {
+    insta::assert_snapshot!(lacking_fwb("lazy", "lazy unmaps\n", "lazy"));
+}
+
+#[test]
+fn where_lazy_is_not_to_be_had_it_is_not_spoken_well_of() {
+    for (lazy, words) in [
+        ("lazy refused\n", "is refused: it could not be proven"),
+        (
+            "lazy as_once\n",
+            "lazy is as once here: the hypervisor unmaps",
+        ),
+    ] {
+        for policy in ["once", "native"] {
+            let text = lacking_fwb("lazy", lazy, policy);
+            assert!(
+                text.contains(words) && !text.contains("lazy would save"),
+                "{text}"
+            );
+        }
+    }
+    let text = lacking_fwb("lazy", "lazy as_once\n", "lazy");
+    assert!(
+        text.contains("policy lazy: one unmap for each reset of a VM\n"),
+        "{text}"
+    );
+    // A module that does not know it.
+    assert!(!lacking_fwb("unmapping", "", "once").contains("policy lazy"));
+}
+
+#[test]
+fn what_is_not_counted_is_told() {
+    let text = lacking_fwb("no-flush-count", "lazy refused\n", "once");
+    assert!(
+        text.contains("Not counted: stage2_flush; this kernel has no function"),
+        "{text}"
+    );
+    let text = lacking_fwb("unmapping", "", "once");
+    assert!(
+        text.contains(
+            "Not counted: dcache_clean_elide_bytes, tlbi_elide, stage2_flush; the module is older"
+        ),
+        "{text}"
+    );
+}

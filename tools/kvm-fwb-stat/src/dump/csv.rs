@@ -56,9 +56,12 @@ impl<W: io::Write> Rows<W> {
     }
 
     fn figures(&mut self, mut row: Vec<String>, figures: &Figures) -> io::Result<()> {
-        row.extend(figures.stats.iter().map(|(_, value)| value.to_string()));
+        row.extend(Stat::ALL.map(|stat| or_empty(figures.stats.seen(stat))));
         for timing in Timing::ALL {
-            let times = figures.latency.as_ref().map(|latency| latency.get(timing));
+            let times = figures
+                .latency
+                .as_ref()
+                .and_then(|latency| latency.get(timing));
             row.push(or_empty(times.map(|times| times.count)));
             row.push(or_empty(times.map(|times| times.sum_ns)));
         }

@@ -4,8 +4,8 @@
 //! members may be added, and none changes or goes.
 
 use crate::{
-    counters::{Field, Size, Stat, Timing},
-    model::{Figures, Histogram, Hooks, Maintenance, Policy, Snapshot, Vm},
+    counters::{Field, Shown, Size, Stat, Timing},
+    model::{Figures, Histogram, Hooks, Lazy, Maintenance, Policy, Snapshot, Vm},
 };
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,7 @@ pub fn value(snapshot: &Snapshot) -> Value {
             "vhe": host.vhe,
             "native_reset": host.native_reset.name(),
             "hooks": host.hooks.name(),
+            "lazy": host.lazy.map(Lazy::name),
         },
         "policy": snapshot.policy.map(Policy::name),
         "total": figures(&snapshot.total),
@@ -53,12 +54,18 @@ fn vm(vm: &Vm) -> Value {
 }
 
 fn figures(figures: &Figures) -> Map<String, Value> {
-    let stats: Map<_, _> = (figures.stats.iter())
-        .map(|(stat, value)| (stat.field().name.to_owned(), json!(value)))
+    let stats: Map<_, _> = (Stat::ALL.into_iter())
+        .map(|stat| {
+            let value = figures.stats.seen(stat);
+            (stat.field().name.to_owned(), json!(value))
+        })
         .collect();
     let latency = figures.latency.as_ref().map(|latency| {
-        (latency.iter())
-            .map(|(timing, times)| (timing.field().name.to_owned(), histogram(times)))
+        (Timing::ALL.into_iter())
+            .map(|timing| {
+                let times = latency.get(timing).map(histogram);
+                (timing.field().name.to_owned(), json!(times))
+            })
             .collect::<Map<_, _>>()
     });
     let mut object = Map::new();
@@ -81,9 +88,20 @@ fn histogram(histogram: &Histogram) -> Value {
 /// The JSON Schema of [`value`].
 pub fn schema() -> Value {
     let number = json!({ "type": "integer", "minimum": 0 });
+    let nullable = |mut schema: Value| {
+        schema["type"] = json!([schema["type"], "null"]);
+        schema
+    };
     let described = |field: &Field, of: &Value| {
-        let mut schema = of.clone();
-        let text = format!("{}. Unit: {}", field.help, field.unit.name());
+        let (mut schema, absent) = match field.shown {
+            Shown::Always => (of.clone(), ""),
+            Shown::SinceLazy => (nullable(of.clone()), "; null with an older module"),
+            Shown::WithFunction => (
+                nullable(of.clone()),
+                "; null with an older module, or on a kernel without that function",
+            ),
+        };
+        let text = format!("{}. Unit: {}{absent}", field.help, field.unit.name());
         schema["description"] = text.into();
         (field.name.to_owned(), schema)
     };
@@ -91,10 +109,6 @@ pub fn schema() -> Value {
     let object = |properties: Map<String, Value>| {
         let required: Vec<_> = properties.keys().collect();
         json!({ "type": "object", "required": required, "properties": properties })
-    };
-    let nullable = |mut schema: Value| {
-        schema["type"] = json!([schema["type"], "null"]);
-        schema
     };
     let map = |value: Value| match value {
         Value::Object(map) => map,
@@ -118,7 +132,7 @@ pub fn schema() -> Value {
         "time_ns": {
             "type": ["integer", "null"],
             "minimum": 0,
-            "description": "Time that the host spent: vcpu_reset and pay together",
+            "description": "Time that the host spent: vcpu_reset, pay and stage2_flush together",
         },
     }));
 
@@ -149,6 +163,8 @@ pub fn schema() -> Value {
     let words = |names: Vec<&str>| json!({ "enum": names });
     let mut policies: Vec<_> = Policy::ALL.iter().map(|each| json!(each.name())).collect();
     policies.push(Value::Null);
+    let mut lazy: Vec<_> = Lazy::ALL.iter().map(|each| json!(each.name())).collect();
+    lazy.push(Value::Null);
     let mut schema = object(map(json!({
         "schema": { "const": SCHEMA },
         "time": { "type": "number", "description": "Seconds since 1970" },
@@ -159,6 +175,10 @@ pub fn schema() -> Value {
             "vhe": flag("The kernel runs at EL2"),
             "native_reset": words(Maintenance::ALL.iter().map(|each| each.name()).collect()),
             "hooks": words(Hooks::ALL.iter().map(|each| each.name()).collect()),
+            "lazy": {
+                "enum": lazy,
+                "description": "What the policy lazy comes to here; null with an older module",
+            },
         }))),
         "policy": { "enum": policies, "description": "null where kernel lockdown hides it" },
         "total": object(figures.clone()),

@@ -7,7 +7,7 @@
 //! and only sums and counts in the latter: a host of 1,000 VMs would have 100,000 series otherwise.
 
 use crate::{
-    counters::{Field, Kind, Size, Stat, Timing, Unit},
+    counters::{Field, Kind, Size, Timing, Unit},
     model::{Histogram, Hooks, Policy, Snapshot, Vm},
 };
 use std::fmt::{Display, Write};
@@ -109,13 +109,14 @@ impl Page {
             "host",
             "What the CPUs have, and what the kernel alone does at a guest reset",
         );
-        let labels = [
+        let mut labels = vec![
             ("fwb", flag(host.fwb)),
             ("dic", flag(host.dic)),
             ("idc", flag(host.idc)),
             ("vhe", flag(host.vhe)),
             ("native_reset", host.native_reset.name()),
         ];
+        labels.extend(host.lazy.map(|lazy| ("lazy", lazy.name())));
         self.sample("host_info", &labels, 1);
         self.gauge(
             "hooks_armed",
@@ -169,19 +170,17 @@ impl Page {
             let name = self.field(PER_VM, size.field());
             self.each(&vms, &name, |vm| vm.size(size));
         }
-        for stat in Stat::ALL {
+        for (stat, _) in snapshot.total.stats.iter() {
             let name = self.field(PER_VM, stat.field());
-            self.each(&vms, &name, |vm| Some(vm.figures.stats.get(stat)));
+            self.each(&vms, &name, |vm| vm.figures.stats.seen(stat));
         }
-        if !snapshot.is_timed() {
-            return;
-        }
-        for timing in Timing::ALL {
+        let timings = (snapshot.total.latency.iter()).flat_map(|latency| latency.iter());
+        for (timing, _) in timings {
             let name = seconds(PER_VM, timing);
             self.family(&name, "summary", Some("seconds"), timing.field().help);
             for (id, vm) in &vms {
-                if let Some(latency) = &vm.figures.latency {
-                    let times = latency.get(timing);
+                let latency = vm.figures.latency.as_ref();
+                if let Some(times) = latency.and_then(|latency| latency.get(timing)) {
                     self.sample(&format!("{name}_sum"), &[("vm", id)], Seconds(times.sum_ns));
                     self.sample(&format!("{name}_count"), &[("vm", id)], times.count);
                 }

@@ -274,7 +274,13 @@ impl App {
     }
 
     fn sort_by(&mut self, step: isize) {
-        let columns = Column::value_variants();
+        let is_told = |column: &Column| {
+            let now = self.now.as_ref();
+            now.is_none_or(|now| column.is_told(now))
+        };
+        let columns: Vec<_> = (Column::value_variants().iter().copied())
+            .filter(is_told)
+            .collect();
         let at = columns
             .iter()
             .position(|&column| column == self.sort)

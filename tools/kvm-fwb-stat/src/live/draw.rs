@@ -69,6 +69,10 @@ const COLUMNS: &[(&str, &str)] = &[
     ("UNMAPS", "times that all the guest's memory was unmapped"),
     ("ELIDED", "of these two, what the module left out"),
     (
+        "UNCLEANED, FLUSHES",
+        "without FEAT_S2FWB: what lazy left, what MMUs cost",
+    ),
+    (
         "TIME",
         "what its resets took; with an older module COST, in operations",
     ),
@@ -280,16 +284,21 @@ impl App {
         let block = Block::bordered().title(title);
         let inner = block.inner(area);
         frame.render_widget(block, area);
+        let names = (figures.stats.iter()).map(|(stat, _)| stat.field().name.len());
+        let name = names.max().unwrap_or(0) + 1;
+        let name = name.max(20);
         let mut lines: Vec<_> = figures
             .stats
             .iter()
             .map(|(stat, value)| {
                 let moved = |&rate: &f64| rate > 0.0 && stat != Stat::Pending;
+                let field = stat.field();
                 let rate = rate(stat)
                     .filter(moved)
-                    .map(units::rate)
+                    .map(|rate| units::growth(rate, field.unit))
                     .unwrap_or_default();
-                Line::from(format!("{:<20}{value:>12} {rate:>9}", stat.field().name))
+                let value = units::value(value, field.unit);
+                Line::from(format!("{:<name$}{value:>12} {rate:>9}", field.name))
             })
             .collect();
         let widest = lines.iter().map(Line::width).max().unwrap_or(0);
@@ -380,6 +389,9 @@ fn head_lines<'a>(view: &View<'a>, width: u16) -> Text<'a> {
     let mut lines = words(summary::verdict(view), HEADING);
     if let Some(unlisted) = summary::unlisted(view) {
         lines.extend(words(unlisted, Style::new()));
+    }
+    if let Some(uncounted) = summary::uncounted(view.snapshot) {
+        lines.extend(words(uncounted, Style::new()));
     }
     lines.extend(flow(host, GAP, width));
     lines.extend(flow(totals, GAP, width));

@@ -107,7 +107,14 @@ fn all_vms_and_help() {
 
 #[test]
 fn other_hosts() {
-    for name in ["unmapping", "quiet", "older-module", "truncated-vm"] {
+    for name in [
+        "unmapping",
+        "quiet",
+        "older-module",
+        "truncated-vm",
+        "lazy",
+        "no-flush-count",
+    ] {
         let mut app = App::new(
             Tree::new("/nonexistent"),
             INTERVAL,
@@ -122,6 +129,65 @@ fn other_hosts() {
         app.show(snapshot);
         insta::assert_snapshot!(format!("list_{name}"), screen(&mut app, 100, 14));
     }
+}
+
+#[test]
+fn a_host_under_lazy() {
+    let mut app = App::new(
+        Tree::new("/nonexistent"),
+        INTERVAL,
+        Column::Uncleaned,
+        false,
+        String::new(),
+    );
+    let mut before = snapshot("lazy", 100);
+    let bytes = Stat::DcacheCleanElideBytes;
+    let left = before.total.stats.get(bytes) - (3 << 20);
+    before.total.stats.set(bytes, left);
+    app.show(before);
+    app.show(snapshot("lazy", 102));
+    let text = screen(&mut app, 140, 24);
+    assert!(
+        text.contains("left uncleaned 2.43 GiB (1.50 MiB/s)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("stage-2 flushes 19   time in flushes 181 ms"),
+        "{text}"
+    );
+    // It is sorted by what was left, and the next column is that of flushes.
+    assert!(
+        text.find("\n\"1377-14") < text.find("\n\"1204-14"),
+        "{text}"
+    );
+    press(&mut app, "s");
+    assert_eq!(app.sort, Column::Flushes);
+    let text = screen(&mut app, 140, 24);
+    assert!(
+        text.find("\n\"1204-14") < text.find("\n\"1377-14"),
+        "{text}"
+    );
+    press(&mut app, "\n");
+    insta::assert_snapshot!("vm_lazy_132x40", screen(&mut app, 132, 40));
+}
+
+#[test]
+fn columns_that_this_host_cannot_fill_are_not_there() {
+    let mut app = app();
+    assert!(!screen(&mut app, 200, 24).contains("UNCLEANED"));
+    app.sort = Column::Elided;
+    press(&mut app, "s");
+    assert_eq!(app.sort, Column::Cost);
+    app.show(snapshot("no-flush-count", 102));
+    let text = screen(&mut app, 200, 24);
+    assert!(
+        text.contains(" UNCLEANED ") && !text.contains(" FLUSHES "),
+        "{text}"
+    );
+    assert!(
+        text.contains("Not counted: stage2_flush; this kernel has no function stage2_flush_vm"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -361,7 +427,7 @@ proptest! {
             let dir = tempfile::tempdir().unwrap();
             let max = u64::MAX.to_string();
             for name in ["host", "policy", "stats", "latency"] {
-                let mut text = fs::read_to_string(tree("three-guests").join(name)).unwrap();
+                let mut text = fs::read_to_string(tree("lazy").join(name)).unwrap();
                 if name == "stats" {
                     text = Stat::ALL.map(|stat| format!("{} {max}\n", stat.field().name)).concat();
                 }

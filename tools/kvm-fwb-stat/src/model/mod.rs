@@ -15,7 +15,7 @@ pub use debugfs::Debugfs;
 pub use histogram::{Bucket, Histogram};
 pub use read::{DEFAULT_ROOT, Tree};
 
-use crate::counters::{Size, Stat, Timing};
+use crate::counters::{Shown, Size, Stat, Timing};
 use std::{fmt, time::Instant};
 
 /// All that the module showed.
@@ -58,6 +58,18 @@ impl Snapshot {
     pub fn present_cost(&self) -> u64 {
         let costs = self.vms.iter().map(|vm| self.cost(&vm.figures));
         costs.fold(0, u64::saturating_add)
+    }
+
+    /// Names of what would be counted, but is not, and which modules show the last of them.
+    pub fn uncounted(&self) -> Option<(Vec<&'static str>, Shown)> {
+        let stats = (Stat::ALL.into_iter())
+            .filter(|&stat| self.total.stats.seen(stat).is_none())
+            .map(|stat| stat.field());
+        let fields: Vec<_> = stats.collect();
+        // Where the module is new enough for some of them, what it lacks is the kernel's.
+        let least = fields.iter().find(|field| field.shown == Shown::SinceLazy);
+        let shown = least.or(fields.first())?.shown;
+        Some((fields.into_iter().map(|field| field.name).collect(), shown))
     }
 
     /// Whether cost is known in time; otherwise it is a number of operations.
@@ -191,22 +203,25 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The time that the host spent on resets, in nanoseconds: re-inits, and what was paid at
-    /// KVM_RUN.
+    /// The time that the host spent on resets, in nanoseconds: re-inits, what was paid at KVM_RUN, and
+    /// the flushes as vCPUs turned their MMUs on.
     pub fn time_ns(&self) -> Option<u64> {
         let latency = self.latency.as_ref()?;
-        let sum = |timing| latency.get(timing).sum_ns;
-        Some(sum(Timing::VcpuReset).saturating_add(sum(Timing::Pay)))
+        let sum = |timing| latency.get(timing).map_or(0, |times| times.sum_ns);
+        let parts = [Timing::VcpuReset, Timing::Pay, Timing::Stage2Flush];
+        Some(parts.map(sum).into_iter().fold(0, u64::saturating_add))
     }
 
     /// What there is beyond `part`.
     fn without(mut self, part: &Self) -> Self {
         for (all, part) in self.stats.0.iter_mut().zip(part.stats.0) {
-            *all = all.saturating_sub(part);
+            *all = all.map(|all| all.saturating_sub(part.unwrap_or(0)));
         }
         if let (Some(all), Some(part)) = (&mut self.latency, &part.latency) {
-            for (all, part) in all.0.iter_mut().zip(&part.0) {
-                all.subtract(part);
+            for pair in all.0.iter_mut().zip(&part.0) {
+                if let (Some(all), Some(part)) = pair {
+                    all.subtract(part);
+                }
             }
         }
         self
@@ -225,43 +240,46 @@ impl Figures {
     }
 }
 
-/// The values of a `stats` file.
+/// The values of a `stats` file; `None` of what this module does not show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats([u64; Stat::ALL.len()]);
+pub struct Stats([Option<u64>; Stat::ALL.len()]);
 
 impl Stats {
-    /// One value.
+    /// One value, 0 if it is not shown.
     pub fn get(&self, stat: Stat) -> u64 {
+        self.seen(stat).unwrap_or(0)
+    }
+
+    /// One value, if it is shown.
+    pub fn seen(&self, stat: Stat) -> Option<u64> {
         self.0[stat as usize]
     }
 
     /// Makes one of them another.
     #[cfg(test)]
     pub(crate) fn set(&mut self, stat: Stat, value: u64) {
-        self.0[stat as usize] = value;
+        self.0[stat as usize] = Some(value);
     }
 
-    /// All of them, in the order of the file.
+    /// All that are shown, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (Stat, u64)> + '_ {
-        Stat::ALL.into_iter().map(|stat| (stat, self.get(stat)))
+        (Stat::ALL.into_iter()).filter_map(|stat| Some((stat, self.seen(stat)?)))
     }
 }
 
-/// The histograms of a `latency` file.
+/// The histograms of a `latency` file; `None` of what this module does not show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latency([Histogram; Timing::ALL.len()]);
+pub struct Latency([Option<Histogram>; Timing::ALL.len()]);
 
 impl Latency {
-    /// One of them.
-    pub fn get(&self, timing: Timing) -> &Histogram {
-        &self.0[timing as usize]
+    /// One of them, if it is shown.
+    pub fn get(&self, timing: Timing) -> Option<&Histogram> {
+        self.0[timing as usize].as_ref()
     }
 
-    /// All of them, in the order of the file.
+    /// All that are shown, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (Timing, &Histogram)> + '_ {
-        Timing::ALL
-            .into_iter()
-            .map(|timing| (timing, self.get(timing)))
+        (Timing::ALL.into_iter()).filter_map(|timing| Some((timing, self.get(timing)?)))
     }
 }
 
@@ -280,6 +298,8 @@ pub struct Host {
     pub native_reset: Maintenance,
     /// Whether the module can leave anything out.
     pub hooks: Hooks,
+    /// What the policy `lazy` comes to; `None` with an older module.
+    pub lazy: Option<Lazy>,
 }
 
 /// A word of a file that is one of a few.
@@ -323,6 +343,20 @@ words! {
         Once = "once",
         /// An unmap at each re-init.
         Unmap = "unmap",
+        /// One operation for each VM reset; an unmap cleans nothing.
+        Lazy = "lazy",
+    }
+}
+
+words! {
+    /// What the policy `lazy` comes to on a host.
+    Lazy {
+        /// Unmaps that clean nothing.
+        Unmaps = "unmaps",
+        /// The same as `once`: with FEAT_S2FWB, or under pKVM.
+        AsOnce = "as_once",
+        /// It is not to be had with this kernel.
+        Refused = "refused",
     }
 }
 

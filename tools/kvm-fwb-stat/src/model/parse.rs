@@ -3,8 +3,8 @@
 //! The module's files, from text. Lines that are not known are from a newer module, and left out; a
 //! known line that does not hold what it should, or a missing one, means a file that was cut short.
 
-use super::{Histogram, Hooks, Host, Info, Latency, Maintenance, Policy, Stats, VmId};
-use crate::counters::{Stat, Timing};
+use super::{Histogram, Hooks, Host, Info, Latency, Lazy, Maintenance, Policy, Stats, VmId};
+use crate::counters::{Shown, Stat, Timing};
 
 /// Why a text cannot be a whole file.
 pub type Result<T> = std::result::Result<T, String>;
@@ -31,30 +31,40 @@ fn number(name: &str, value: &str) -> Result<u64> {
     value.parse().or_else(|_| bad(name, value))
 }
 
-fn missing(name: &str) -> String {
+pub(super) fn missing(name: &str) -> String {
     format!("it has no line {name:?}")
 }
 
 /// `stats`
 pub fn stats(text: &str) -> Result<Stats> {
-    let mut values = [None; Stat::ALL.len()];
+    let mut stats = Stats::default();
     for (name, value) in pairs(text)? {
         if let Some(stat) = Stat::from_name(name) {
             // The gauge is several words of memory, and may be read between changes of two.
             let transient =
                 stat == Stat::Pending && value.parse::<i64>().is_ok_and(|value| value < 0);
-            values[stat as usize] = Some(if transient { 0 } else { number(name, value)? });
+            stats.0[stat as usize] = Some(if transient { 0 } else { number(name, value)? });
         }
     }
-    let mut stats = Stats::default();
+    let is_new =
+        |stat: &Stat| stat.field().shown == Shown::SinceLazy && stats.seen(*stat).is_some();
+    let is_new = Stat::ALL.iter().any(is_new);
     for stat in Stat::ALL {
-        stats.0[stat as usize] = values[stat as usize].ok_or_else(|| missing(stat.field().name))?;
+        let field = stat.field();
+        let must_be = match field.shown {
+            Shown::Always => true,
+            Shown::SinceLazy => is_new,
+            Shown::WithFunction => false,
+        };
+        if must_be && stats.seen(stat).is_none() {
+            return Err(missing(field.name));
+        }
     }
     Ok(stats)
 }
 
-/// `latency`
-pub fn latency(text: &str) -> Result<Latency> {
+/// `latency`, beside these `stats`.
+pub fn latency(text: &str, stats: &Stats) -> Result<Latency> {
     let mut found = Timing::ALL.map(|_| (None, None, Histogram::default()));
     for line in lines(text)? {
         let mut words = line.split(' ');
@@ -83,6 +93,12 @@ pub fn latency(text: &str) -> Result<Latency> {
     let mut latency = Latency::default();
     for (timing, (count, sum_ns, mut histogram)) in Timing::ALL.into_iter().zip(found) {
         let name = timing.field().name;
+        // It is in both files, or in none.
+        let counted = Stat::from_name(name).filter(|_| timing.field().shown != Shown::Always);
+        let is_shown = counted.is_none_or(|stat| stats.seen(stat).is_some());
+        if !is_shown && count.is_none() && sum_ns.is_none() && histogram == Histogram::default() {
+            continue;
+        }
         histogram.count = count.ok_or_else(|| missing(&format!("{name} count")))?;
         histogram.sum_ns = sum_ns.ok_or_else(|| missing(&format!("{name} sum_ns")))?;
         if histogram.count != histogram.below(u64::MAX) {
@@ -90,7 +106,7 @@ pub fn latency(text: &str) -> Result<Latency> {
                 "its buckets of {name:?} are not as many as its count"
             ));
         }
-        latency.0[timing as usize] = histogram;
+        latency.0[timing as usize] = Some(histogram);
     }
     Ok(latency)
 }
@@ -111,6 +127,10 @@ pub fn host(text: &str) -> Result<Host> {
     };
     let native_reset = value(&pairs, "native_reset")?;
     let hooks = value(&pairs, "hooks")?;
+    // The last line, and not an older module's.
+    let lazy = (value(&pairs, "lazy").ok())
+        .map(|lazy| Lazy::from_name(lazy).map_or_else(|| bad("lazy", lazy), Ok))
+        .transpose()?;
     Ok(Host {
         fwb: flag("fwb")?,
         dic: flag("dic")?,
@@ -119,6 +139,7 @@ pub fn host(text: &str) -> Result<Host> {
         native_reset: Maintenance::from_name(native_reset)
             .map_or_else(|| bad("native_reset", native_reset), Ok)?,
         hooks: Hooks::from_name(hooks).map_or_else(|| bad("hooks", hooks), Ok)?,
+        lazy,
     })
 }
 

@@ -2,8 +2,11 @@
 
 //! From the module's directory to a [`Snapshot`].
 
-use super::{Debugfs, Figures, Policy, Snapshot, Vm, VmId, parse};
-use crate::error::{Error, Result};
+use super::{Debugfs, Figures, Host, Lazy, Policy, Snapshot, Stats, Vm, VmId, parse};
+use crate::{
+    counters::Stat,
+    error::{Error, Result},
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -76,14 +79,13 @@ impl Tree {
         let mut problems = Vec::new();
         // Totals before VMs: what is counted meanwhile is then not taken for what VMs that are gone
         // have left in the totals.
-        let stats = dir.parsed("stats", parse::stats)?;
-        let latency = dir.optional("latency", parse::latency, &mut missing)?;
+        let total = dir.figures(&mut missing)?;
         let snapshot = Snapshot {
             time: now(),
             at: Instant::now(),
-            host: dir.parsed("host", parse::host)?,
+            host: dir.host(&total.stats)?,
             policy: dir.policy_if_shown()?,
-            total: Figures { stats, latency },
+            total,
             vms: dir.vms(&mut missing, &mut problems)?,
             missing,
             problems,
@@ -100,13 +102,29 @@ impl Tree {
         self.dir().policy()
     }
 
+    /// What this host is.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    pub fn host(&self) -> Result<Host> {
+        self.dir().parsed("host", parse::host)
+    }
+
     /// Switches to `policy`.
     ///
     /// # Errors
     ///
-    /// Where it cannot be written, or the module stays with another.
+    /// Where it cannot be written, is not to be had on this host, or the module stays with another.
     pub fn set_policy(&self, policy: Policy) -> Result<()> {
         let dir = self.dir();
+        if policy == Policy::Lazy {
+            match self.host()?.lazy {
+                Some(Lazy::Unmaps | Lazy::AsOnce) => (),
+                Some(Lazy::Refused) => return Err(Error::LazyRefused),
+                None => return Err(Error::LazyUnknown),
+            }
+        }
         let path = dir.root.join("policy");
         fs::OpenOptions::new()
             .write(true)
@@ -181,10 +199,23 @@ impl Dir<'_> {
         Ok(Vm {
             id,
             info: self.optional("info", parse::info, missing)?,
-            figures: Figures {
-                stats: self.parsed("stats", parse::stats)?,
-                latency: self.optional("latency", parse::latency, missing)?,
-            },
+            figures: self.figures(missing)?,
+        })
+    }
+
+    fn figures(&self, missing: &mut Vec<&'static str>) -> Result<Figures> {
+        let stats = self.parsed("stats", parse::stats)?;
+        let latency = |text: &str| parse::latency(text, &stats);
+        let latency = self.optional("latency", latency, missing)?;
+        Ok(Figures { stats, latency })
+    }
+
+    /// `host`, beside these `stats`: its last line is there wherever they are new enough.
+    fn host(&self, stats: &Stats) -> Result<Host> {
+        let is_new = stats.seen(Stat::DcacheCleanElideBytes).is_some();
+        self.parsed("host", |text| match parse::host(text)? {
+            host if host.lazy.is_none() && is_new => Err(parse::missing("lazy")),
+            host => Ok(host),
         })
     }
 

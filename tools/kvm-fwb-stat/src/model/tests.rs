@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use super::{Tree, VmId, parse};
+use super::{Lazy, Stats, Tree, VmId, parse};
 use crate::{
-    counters::{Stat, Timing},
+    counters::{Shown, Stat, Timing},
     error::Error,
-    model::{Change, Figures, Policy},
+    model::{Change, Figures, Histogram, Policy},
 };
 use proptest::prelude::*;
 use std::{
@@ -21,12 +21,18 @@ pub(crate) fn tree(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// What the `stats` of all VMs in a tree hold.
+fn stats_of(name: &str) -> Stats {
+    parse::stats(&fs::read_to_string(tree(name).join("stats")).unwrap()).unwrap()
+}
+
 #[test]
 fn a_whole_tree_is_read() {
     let snapshot = Tree::new(tree("three-guests")).read().unwrap();
     assert_eq!(snapshot.policy, Some(Policy::Once));
     assert_eq!(snapshot.total.stats.get(Stat::VcpuReset), 118);
-    let pay = snapshot.total.latency.as_ref().unwrap().get(Timing::Pay);
+    let latency = snapshot.total.latency.as_ref().unwrap();
+    let pay = latency.get(Timing::Pay).unwrap();
     assert_eq!((pay.count, pay.sum_ns), (19, 344_064));
     let buckets: Vec<_> = pay
         .buckets()
@@ -50,6 +56,67 @@ fn a_whole_tree_is_read() {
         VmId::Kvm { pid: 1204, fd: 14 }
     );
     assert!(snapshot.missing.is_empty() && snapshot.problems.is_empty());
+}
+
+#[test]
+fn what_lazy_leaves_is_read_and_flushes_are_part_of_the_cost() {
+    let snapshot = Tree::new(tree("lazy")).read().unwrap();
+    assert_eq!(snapshot.policy, Some(Policy::Lazy));
+    assert_eq!(snapshot.host.lazy, Some(Lazy::Unmaps));
+    let total = &snapshot.total;
+    assert_eq!(total.stats.get(Stat::DcacheCleanElideBytes), 2_604_658_688);
+    assert_eq!(total.stats.get(Stat::TlbiElide), 526_582);
+    assert_eq!(total.stats.get(Stat::Stage2Flush), 19);
+    let time = total
+        .latency
+        .as_ref()
+        .unwrap()
+        .get(Timing::Stage2Flush)
+        .unwrap();
+    assert_eq!((time.count, time.sum_ns), (19, 180_879_360));
+    // Re-inits and flushes; nothing was owed.
+    assert_eq!(total.time_ns(), Some(203_243_520 + 180_879_360));
+    assert_eq!(snapshot.uncounted(), None);
+}
+
+#[test]
+fn what_an_older_module_or_another_kernel_does_not_count_is_told_apart() {
+    let uncounted = |name: &str| Tree::new(tree(name)).read().unwrap().uncounted();
+    assert_eq!(
+        uncounted("no-flush-count"),
+        Some((vec!["stage2_flush"], Shown::WithFunction))
+    );
+    let all = vec!["dcache_clean_elide_bytes", "tlbi_elide", "stage2_flush"];
+    assert_eq!(uncounted("unmapping"), Some((all, Shown::SinceLazy)));
+}
+
+#[test]
+fn files_of_one_module_have_the_same_lines() {
+    for (file, cut) in [
+        ("host", "lazy unmaps\n"),
+        ("stats", "tlbi_elide 526582\n"),
+        ("stats", "dcache_clean_elide_bytes 2604658688\n"),
+        ("latency", "stage2_flush count 19\n"),
+        ("latency", "stage2_flush sum_ns 180879360\n"),
+        // All of it.
+        ("latency", "stage2_flush "),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("vms")).unwrap();
+        for name in ["host", "policy", "stats", "latency"] {
+            let mut text = fs::read_to_string(tree("lazy").join(name)).unwrap();
+            if name == file {
+                assert!(text.contains(cut));
+                let kept = text
+                    .split_inclusive('\n')
+                    .filter(|line| !line.starts_with(cut));
+                text = kept.collect();
+            }
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let read = Tree::new(dir.path()).read();
+        assert!(matches!(read, Err(Error::Damaged { .. })), "{file}: {cut}");
+    }
 }
 
 #[test]
@@ -86,7 +153,12 @@ fn totals_and_the_list_agree_or_it_is_said_what_is_missing() {
     };
     let rest = before.unlisted();
     assert_eq!(counted(&rest), [Stat::VcpuInit]);
-    assert_eq!(rest.latency, Some(Default::default()));
+    let latency = rest.latency.unwrap();
+    assert!(
+        latency
+            .iter()
+            .all(|(_, times)| *times == Histogram::default())
+    );
     // One of the three went, and what it had done stays in the totals.
     let mut after = Tree::new(tree("a-second-later")).read().unwrap();
     after.at = before.at + Duration::from_secs(1);
@@ -273,9 +345,12 @@ fn lines_of_a_newer_module_are_left_out() {
     stats.insert_str(0, "more than_we_know\nloose\n\n");
     assert_eq!(parse::stats(&stats), Ok(known));
     let mut latency = fs::read_to_string(tree("three-guests/latency")).unwrap();
-    let known = parse::latency(&latency).unwrap();
+    let known = parse::latency(&latency, &stats_of("three-guests")).unwrap();
     latency.push_str("pay max_ns 12\nother count 1\nother 3 x\nloose\n");
-    assert_eq!(parse::latency(&latency), Ok(known));
+    assert_eq!(
+        parse::latency(&latency, &stats_of("three-guests")),
+        Ok(known)
+    );
 }
 
 #[test]
@@ -301,10 +376,12 @@ fn known_lines_must_make_sense() {
         ("pay 131072 1\n", ""),
     ] {
         assert!(latency.contains(from));
-        assert!(parse::latency(&latency.replace(from, to)).is_err(), "{to}");
+        let parsed = parse::latency(&latency.replace(from, to), &stats_of("three-guests"));
+        assert!(parsed.is_err(), "{to}");
     }
     for policy in [
         "native fwb once unmap\n",
+        "native fwb once unmap lazy\n",
         "[native] [fwb]\n",
         "[twice]\n",
         "native fwb [once] unmap",
@@ -321,6 +398,7 @@ fn known_lines_must_make_sense() {
     ] {
         assert!(parse::host(&host.replace(from, to)).is_err(), "{to}");
     }
+    assert!(parse::host(&format!("{host}lazy perhaps\n")).is_err());
 }
 
 #[test]
@@ -334,7 +412,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_parser_panic(text in any::<String>(), tail in "\n?") {
         let text = text + &tail;
-        let _ = (parse::stats(&text), parse::latency(&text), parse::host(&text));
+        let _ = (parse::stats(&text), parse::latency(&text, &Stats::default()), parse::host(&text));
         let _ = (parse::policy(&text), parse::info(&text), parse::vm_id(&text));
     }
 
@@ -351,7 +429,7 @@ proptest! {
     ) {
         let lines: Vec<_> = lines.into_iter().map(|(a, b, c)| a + &b + &c + "\n").collect();
         let text = lines.concat();
-        if let Ok(latency) = parse::latency(&text) {
+        if let Ok(latency) = parse::latency(&text, &Stats::default()) {
             for (_, times) in latency.iter() {
                 prop_assert!(times.span().len() <= 65);
                 prop_assert_eq!(times.below(u64::MAX), times.count);
@@ -364,7 +442,7 @@ proptest! {
     fn no_part_of_a_file_passes_for_the_whole(cut in 0usize..1000) {
         for (name, parse) in [
             ("stats", (|text| parse::stats(text).is_ok()) as fn(&str) -> bool),
-            ("latency", |text| parse::latency(text).is_ok()),
+            ("latency", |text| parse::latency(text, &stats_of("three-guests")).is_ok()),
             ("host", |text| parse::host(text).is_ok()),
             ("policy", |text| parse::policy(text).is_ok()),
             ("vms/1377-14/info", |text| parse::info(text).is_ok()),

@@ -33,6 +33,10 @@ pub enum Column {
     Unmaps,
     /// what the module left out of both
     Elided,
+    /// what unmaps left uncleaned (without FEAT_S2FWB)
+    Uncleaned,
+    /// flushes of stage 2 as its vCPUs turned their MMUs on (without FEAT_S2FWB)
+    Flushes,
     /// what it cost: time that the host spent, or operations with an older module
     Cost,
     /// its part of what all VMs in the list cost
@@ -100,6 +104,8 @@ impl Column {
             Self::Icache => "ICACHE",
             Self::Unmaps => "UNMAPS",
             Self::Elided => "ELIDED",
+            Self::Uncleaned => "UNCLEANED",
+            Self::Flushes => "FLUSHES",
             Self::Cost if view.snapshot.is_timed() => "TIME",
             Self::Cost => "COST",
             Self::Share => "SHARE",
@@ -114,7 +120,9 @@ impl Column {
             Self::Command => 15,
             Self::Vcpus => 5,
             Self::Memory | Self::Reinits => 8,
-            Self::Resets | Self::Icache | Self::Unmaps | Self::Elided | Self::Cost => 7,
+            Self::Resets | Self::Icache | Self::Unmaps | Self::Elided => 7,
+            Self::Cost | Self::Flushes => 7,
+            Self::Uncleaned => 9,
             Self::Rate | Self::Owes => 6,
             Self::Share => 5,
         }
@@ -123,6 +131,16 @@ impl Column {
     /// Whether it holds numbers, which are set flush right, and sorted with the largest first.
     pub fn is_number(self) -> bool {
         !matches!(self, Self::Vm | Self::Command | Self::Owes)
+    }
+
+    /// Whether the module counts it, and this host can have it.
+    pub fn is_told(self, snapshot: &Snapshot) -> bool {
+        let counts = |stat| !snapshot.host.fwb && snapshot.total.stats.seen(stat).is_some();
+        match self {
+            Self::Uncleaned => counts(Stat::DcacheCleanElideBytes),
+            Self::Flushes => counts(Stat::Stage2Flush),
+            _ => true,
+        }
     }
 
     /// What stands in it.
@@ -149,6 +167,8 @@ impl Column {
             Self::Icache => stat(Stat::IcacheInvalidate),
             Self::Unmaps => stat(Stat::Stage2Unmap),
             Self::Elided => vm.figures.elided().to_string(),
+            Self::Uncleaned => units::memory(vm.figures.stats.get(Stat::DcacheCleanElideBytes)),
+            Self::Flushes => stat(Stat::Stage2Flush),
             Self::Cost => view.snapshot.cost_text(&vm.figures),
             Self::Share => units::share(view.share(vm)),
             Self::Owes => match vm.owed() {
@@ -181,6 +201,8 @@ impl Column {
             Self::Icache => stat(Stat::IcacheInvalidate),
             Self::Unmaps => stat(Stat::Stage2Unmap),
             Self::Elided => most(&|vm| vm.figures.elided()),
+            Self::Uncleaned => stat(Stat::DcacheCleanElideBytes),
+            Self::Flushes => stat(Stat::Stage2Flush),
             Self::Cost | Self::Share => most(&|vm| view.snapshot.cost(&vm.figures)),
             Self::Owes => stat(Stat::Pending),
         };
@@ -189,12 +211,14 @@ impl Column {
 }
 
 /// What is left out where there is no room, the least first.
-const LEAST_FIRST: [Column; 8] = [
+const LEAST_FIRST: [Column; 10] = [
     Column::Reinits,
     Column::Memory,
     Column::Vcpus,
     Column::Elided,
     Column::Owes,
+    Column::Flushes,
+    Column::Uncleaned,
     Column::Unmaps,
     Column::Icache,
     Column::Rate,
@@ -227,6 +251,7 @@ impl Layout {
         };
         let mut layout = Self {
             columns: (Column::value_variants().iter())
+                .filter(|column| column.is_told(view.snapshot))
                 .map(|&column| (column, needed(column)))
                 .collect(),
             wanted: 0,

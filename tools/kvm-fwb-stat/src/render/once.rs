@@ -41,6 +41,9 @@ pub fn write(
     if let Some(unlisted) = summary::unlisted(view) {
         writeln!(out, "{unlisted}")?;
     }
+    if let Some(uncounted) = summary::uncounted(view.snapshot) {
+        writeln!(out, "{uncounted}")?;
+    }
 
     let vms = view.sorted(sort, reverse, filter);
     if vms.is_empty() {
@@ -50,6 +53,7 @@ pub fn write(
     let columns: Vec<_> = Column::value_variants()
         .iter()
         .filter(|&&column| column != Column::Rate || view.change.is_some())
+        .filter(|column| column.is_told(view.snapshot))
         .collect();
     let rows: Vec<Vec<String>> = std::iter::once(None)
         .chain(vms.into_iter().map(Some))

@@ -4,7 +4,7 @@
 
 use super::{column::View, units};
 use crate::{
-    counters::Stat,
+    counters::{FUNCTION, Shown, Stat, Timing, Unit},
     model::{Figures, Maintenance, Policy, Snapshot},
 };
 
@@ -41,7 +41,12 @@ pub fn host(snapshot: &Snapshot) -> Vec<(&'static str, &'static str)> {
 /// The totals of all VMs since load, with rates of those that moved: heading, number, rate.
 pub fn totals(view: &View<'_>) -> Vec<(&'static str, String, Option<String>)> {
     let total = &view.snapshot.total;
-    [
+    // With FEAT_S2FWB nothing is cleaned, and nothing to be left out.
+    let cleans = |stat| match view.snapshot.host.fwb {
+        true => None,
+        false => total.stats.seen(stat),
+    };
+    let mut lines: Vec<_> = [
         ("VM resets", Stat::VmReset),
         ("re-inits", Stat::VcpuReset),
         ("I-cache invalidations", Stat::IcacheInvalidate),
@@ -51,20 +56,44 @@ pub fn totals(view: &View<'_>) -> Vec<(&'static str, String, Option<String>)> {
         ("not needed by DIC", Stat::IcacheDic),
         ("busy", Stat::Busy),
         ("VMs in debt", Stat::Pending),
+        ("left uncleaned", Stat::DcacheCleanElideBytes),
+        ("TLBI left out", Stat::TlbiElide),
+        ("stage-2 flushes", Stat::Stage2Flush),
     ]
     .into_iter()
+    .filter(|&(_, stat)| stat.field().shown == Shown::Always || cleans(stat).is_some())
     .map(|(heading, stat)| {
+        let unit = stat.field().unit;
         let rate = view.change.filter(|_| stat != Stat::Pending);
         let rate = rate
             .map(|change| change.total(total, stat))
             .filter(|&rate| rate > 0.0);
         (
             heading,
-            total.stats.get(stat).to_string(),
-            rate.map(units::rate),
+            units::value(total.stats.get(stat), unit),
+            rate.map(|rate| units::growth(rate, unit)),
         )
     })
-    .collect()
+    .collect();
+    let latency = (total.latency.as_ref()).filter(|_| cleans(Stat::Stage2Flush).is_some());
+    if let Some(times) = latency.and_then(|latency| latency.get(Timing::Stage2Flush)) {
+        let sum = units::value(times.sum_ns, Unit::Nanoseconds);
+        lines.push(("time in flushes", sum, None));
+    }
+    lines
+}
+
+/// What this host needs counted, and is not, and why.
+pub fn uncounted(snapshot: &Snapshot) -> Option<String> {
+    if snapshot.host.fwb {
+        return None;
+    }
+    let (names, shown) = snapshot.uncounted()?;
+    let why = match shown {
+        Shown::WithFunction => format!("this kernel has no function {FUNCTION}"),
+        Shown::SinceLazy | Shown::Always => "the module is older than this tool".into(),
+    };
+    Some(format!("Not counted: {}; {why}", names.join(", ")))
 }
 
 /// The one sentence that an operator came for.

@@ -2,6 +2,8 @@
 
 //! Numbers as people read them: three digits, and a unit.
 
+use crate::counters::Unit;
+
 /// Three significant digits of a number from 0 to 1000.
 fn digits(value: f64) -> String {
     let decimals = match value {
@@ -36,6 +38,23 @@ pub fn time(ns: u64) -> String {
 /// Memory, as `4.00 GiB`.
 pub fn memory(bytes: u64) -> String {
     scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
+}
+
+/// A value as its unit has it.
+pub fn value(value: u64, unit: Unit) -> String {
+    match unit {
+        Unit::Count => value.to_string(),
+        Unit::Bytes => memory(value),
+        Unit::Nanoseconds => time(value),
+    }
+}
+
+/// How fast a value grows, as its unit has it.
+pub fn growth(per_second: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Bytes => format!("{}/s", memory(per_second.round() as u64)),
+        Unit::Count | Unit::Nanoseconds => rate(per_second),
+    }
 }
 
 /// So often in a second, as `1.25/s`.
@@ -85,6 +104,10 @@ mod tests {
         }
         assert_eq!(memory(4 << 30), "4.00 GiB");
         assert_eq!(memory(u64::MAX), "16777216 TiB");
+        assert_eq!(value(3 << 19, Unit::Bytes), "1.50 MiB");
+        assert_eq!(value(3 << 19, Unit::Count), "1572864");
+        assert_eq!(growth(1.5 * 1048576.0, Unit::Bytes), "1.50 MiB/s");
+        assert_eq!(growth(1.5, Unit::Count), "1.50/s");
         assert_eq!(rate(0.0), "0/s");
         assert_eq!(rate(12.345), "12.3/s");
         assert_eq!(share(0.625), "62 %");
