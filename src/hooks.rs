@@ -111,7 +111,7 @@ unsafe impl Replacement for UnmapVm {
     }
 
     fn call(vm: &Vm, original: Original<'_, Self>) {
-        reinit::own_unmap(vm, original);
+        reinit::native_unmap(vm, original);
     }
 }
 
@@ -136,11 +136,11 @@ unsafe impl Replacement for FlushVm {
 }
 
 /// The kernel's own `ic ialluis` on the path of KVM_ARM_VCPU_INIT.
-struct OwnIcache;
+struct NativeIcache;
 
-impl Probe for OwnIcache {
+impl Probe for NativeIcache {
     fn hit() -> Step {
-        if reinit::elides_own_icache() {
+        if reinit::elides_native_icache() {
             Step::Over
         } else {
             Step::Execute
@@ -148,7 +148,7 @@ impl Probe for OwnIcache {
     }
 
     fn executed() {
-        reinit::own_icache_executed();
+        reinit::native_icache_executed();
     }
 }
 
@@ -195,7 +195,7 @@ pub(crate) struct Hooks {
     /// Goes first: what is owed is paid while KVM_RUN still looks.
     _debts: Debts,
     /// Before the redirects: without them nothing would keep a task's old decision from it.
-    _icache: Option<InstructionProbe<OwnIcache>>,
+    _icache: Option<InstructionProbe<NativeIcache>>,
     _redirects: Redirects,
     /// Behind the redirects: without them nobody has a record in hand.
     _records: Records,

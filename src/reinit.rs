@@ -35,7 +35,7 @@ struct Reinit {
     policy: Policy,
     remedy: Remedy,
     busy: bool,
-    own: Own,
+    native: Native,
     begun: Stopwatch,
     /// When the kernel's own invalidation was reached.
     invalidating: Option<Stopwatch>,
@@ -43,7 +43,7 @@ struct Reinit {
 
 /// What becomes of the kernel's own maintenance.
 #[derive(Clone, Copy)]
-enum Own {
+enum Native {
     Keep,
     Elide,
     /// An unmap: left out if one was made during this stay already, and without cleaning if `lazily`.
@@ -140,7 +140,7 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
         policy,
         remedy,
         busy,
-        own: apply(remedy, vcpu.vm(), stay, host),
+        native: apply(remedy, vcpu.vm(), stay, host),
         begun,
         invalidating: None,
     };
@@ -165,27 +165,27 @@ fn way(policy: Policy, vcpu: &Vcpu) -> Policy {
 
 /// Does what `remedy` asks for and the kernel will not do by itself. Returns what becomes of what
 /// it will.
-fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Option<Stay>)>, host: &Host) -> Own {
+fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Option<Stay>)>, host: &Host) -> Native {
     let record = stay.map(|(record, _)| record);
     match remedy {
-        Remedy::Native => Own::Keep,
-        Remedy::Now(wanted) if wanted == host.native => Own::Keep,
-        Remedy::Now(Maintenance::None) | Remedy::IcacheOwed => Own::Elide,
+        Remedy::Native => Native::Keep,
+        Remedy::Now(wanted) if wanted == host.native => Native::Keep,
+        Remedy::Now(Maintenance::None) | Remedy::IcacheOwed => Native::Elide,
         Remedy::Now(Maintenance::Icache) => {
             invalidate(record);
-            Own::Elide
+            Native::Elide
         }
         // An unmap goes by the VMM's mappings, and leaves protected VMs alone. So it never stands for
         // the kernel's own invalidation.
         Remedy::Now(Maintenance::Unmap) => {
             unmap(record, || unmap_here(vm));
-            Own::Keep
+            Native::Keep
         }
         Remedy::UnmapOnce | Remedy::UnmapLazily => {
             let lazily = remedy == Remedy::UnmapLazily;
             match stay {
                 Some((_, Some(stay))) if host.native == Maintenance::Unmap => {
-                    return Own::Once { stay, lazily };
+                    return Native::Once { stay, lazily };
                 }
                 Some((record, Some(stay))) => {
                     unmap_once(vm, record, stay, lazily, || unmap_here(vm));
@@ -194,7 +194,7 @@ fn apply(remedy: Remedy, vm: &Vm, stay: Option<(&Record, Option<Stay>)>, host: &
                 _ if host.native == Maintenance::Unmap => (),
                 _ => unmap(record, || unmap_here(vm)),
             }
-            Own::Keep
+            Native::Keep
         }
     }
 }
@@ -245,15 +245,15 @@ fn left_out(record: &Record, left_out: LeftOut) {
 
 /// The kernel's own call of `stage2_unmap_vm`: makes it, unless the re-init that it is in has decided
 /// otherwise.
-pub(crate) fn own_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
+pub(crate) fn native_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
     // A re-init that began before the hooks decided nothing.
     let Some(reinit) = HANDOFF.take() else {
         unmap(None, || original.call());
         return;
     };
-    match (reinit.own, reinit.record()) {
-        (Own::Elide, record) => count(record, Counter::Stage2UnmapElide),
-        (Own::Once { stay, lazily }, Some(record)) => {
+    match (reinit.native, reinit.record()) {
+        (Native::Elide, record) => count(record, Counter::Stage2UnmapElide),
+        (Native::Once { stay, lazily }, Some(record)) => {
             unmap_once(vm, record, stay, lazily, || original.call());
         }
         (_, record) => unmap(record, || original.call()),
@@ -263,12 +263,12 @@ pub(crate) fn own_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
 
 /// The kernel's own `ic ialluis` is reached: whether the re-init that it is in has decided to leave
 /// it out. In the context of a probe.
-pub(crate) fn elides_own_icache() -> bool {
+pub(crate) fn elides_native_icache() -> bool {
     let Some(mut reinit) = HANDOFF.take() else {
         count(None, Counter::IcacheInvalidate);
         return false;
     };
-    if let Own::Elide = reinit.own {
+    if let Native::Elide = reinit.native {
         count(reinit.record(), Counter::IcacheElide);
         reinit.end();
         return true;
@@ -280,7 +280,7 @@ pub(crate) fn elides_own_icache() -> bool {
 }
 
 /// The kernel's own `ic ialluis` was executed, and its `dsb ish` is next. In the context of a probe.
-pub(crate) fn own_icache_executed() {
+pub(crate) fn native_icache_executed() {
     let Some(reinit) = HANDOFF.take() else {
         return;
     };

@@ -7,7 +7,7 @@
 void emit_vcpu_reset(const char *vm, int vcpu, u8 policy, u8 remedy, bool busy,
 		     u64 ns);
 void emit_busy(const char *vm, int vcpu);
-void emit_icache_invalidate(const char *vm, bool own, u64 ns);
+void emit_icache_invalidate(const char *vm, bool native, u64 ns);
 void emit_stage2_unmap(const char *vm, u64 ns);
 void emit_pay(const char *vm, u64 ns);
 void emit_stage2_flush(const char *vm, u64 ns);
@@ -23,9 +23,9 @@ void emit_busy(const char *vm, int vcpu)
 	trace_busy(vm, vcpu);
 }
 
-void emit_icache_invalidate(const char *vm, bool own, u64 ns)
+void emit_icache_invalidate(const char *vm, bool native, u64 ns)
 {
-	trace_icache_invalidate(vm, own, ns);
+	trace_icache_invalidate(vm, native, ns);
 }
 
 void emit_stage2_unmap(const char *vm, u64 ns)

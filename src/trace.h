@@ -60,20 +60,20 @@ TRACE_EVENT(busy,
 
 /* All PEs' instruction caches were invalidated, by the kernel itself or by this module. */
 TRACE_EVENT(icache_invalidate,
-	TP_PROTO(const char *vm, bool own, u64 ns),
-	TP_ARGS(vm, own, ns),
+	TP_PROTO(const char *vm, bool native, u64 ns),
+	TP_ARGS(vm, native, ns),
 	TP_STRUCT__entry(
 		__string(vm, vm)
-		__field(bool, own)
+		__field(bool, native)
 		__field(u64, duration_ns)
 	),
 	TP_fast_assign(
 		__assign_str(vm);
-		__entry->own = own;
+		__entry->native = native;
 		__entry->duration_ns = ns;
 	),
-	TP_printk("vm=%s by=%s duration_ns=%llu", __get_str(vm),
-		  __entry->own ? "kernel" : "module", __entry->duration_ns)
+	TP_printk("vm=%s native=%d duration_ns=%llu", __get_str(vm),
+		  __entry->native, __entry->duration_ns)
 );
 
 DECLARE_EVENT_CLASS(vm_work,

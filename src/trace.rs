@@ -15,7 +15,7 @@ use kernel::prelude::*;
 unsafe extern "C" {
     fn emit_vcpu_reset(vm: *const c_char, vcpu: i32, policy: u8, remedy: u8, busy: bool, ns: u64);
     fn emit_busy(vm: *const c_char, vcpu: i32);
-    fn emit_icache_invalidate(vm: *const c_char, own: bool, ns: u64);
+    fn emit_icache_invalidate(vm: *const c_char, native: bool, ns: u64);
     fn emit_stage2_unmap(vm: *const c_char, ns: u64);
     fn emit_pay(vm: *const c_char, ns: u64);
     fn emit_stage2_flush(vm: *const c_char, ns: u64);
@@ -51,10 +51,10 @@ pub(crate) fn busy(vm: &CStr, vcpu: i32) {
     unsafe { emit_busy(vm.as_char_ptr(), vcpu) };
 }
 
-/// All instruction caches were invalidated, by the kernel's `own` instruction or by this module.
-pub(crate) fn icache_invalidate(vm: &CStr, own: bool, ns: u64) {
+/// All instruction caches were invalidated, by the kernel itself, if `native`, or by this module.
+pub(crate) fn icache_invalidate(vm: &CStr, native: bool, ns: u64) {
     // SAFETY: A C string, which the event copies.
-    unsafe { emit_icache_invalidate(vm.as_char_ptr(), own, ns) };
+    unsafe { emit_icache_invalidate(vm.as_char_ptr(), native, ns) };
 }
 
 /// All of the VM's RAM was unmapped.

@@ -194,7 +194,7 @@ impl Record {
             let name = self
                 .native_name
                 .filter(VmName::is_free)
-                .unwrap_or_else(|| VmName::own(self.pid));
+                .unwrap_or_else(|| VmName::ours(self.pid));
             // SAFETY: The record owns them, and drops them before anything else.
             *files = unsafe { VmFiles::new(self, name.as_c_str()) };
             self.name.populate(name);

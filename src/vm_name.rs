@@ -36,7 +36,7 @@ impl VmName {
     }
 
     /// A name that no other VM has, and KVM gives to none, for a VM that the thread `pid` made.
-    pub(crate) fn own(pid: i32) -> Self {
+    pub(crate) fn ours(pid: i32) -> Self {
         /// How many there are.
         static NUMBER: AtomicU64 = AtomicU64::new(0);
 

@@ -64,7 +64,7 @@ pub struct Host {
 
 /// What becomes of the kernel's own maintenance; see `src/hooks.rs`.
 #[derive(Clone, Copy)]
-enum Own {
+enum Native {
     Keep,
     Elide,
     Once(Stay),
@@ -130,15 +130,15 @@ impl Host {
 
     /// KVM_ARM_VCPU_INIT on a vCPU that has run.
     pub fn reinit(&self, vcpu: usize) {
-        let own = match self.is_patched(Place::Reset) {
+        let native = match self.is_patched(Place::Reset) {
             true => self.vcpu_reset(vcpu),
-            false => Own::Keep,
+            false => Native::Keep,
         };
-        match (self.host.native, own) {
+        match (self.host.native, native) {
             (Maintenance::None, _) => (),
-            (Maintenance::Icache, Own::Elide) if self.is_patched(Place::Icache) => (),
+            (Maintenance::Icache, Native::Elide) if self.is_patched(Place::Icache) => (),
             (Maintenance::Icache, _) => self.invalidate(),
-            (Maintenance::Unmap, _) if self.is_patched(Place::Unmap) => self.unmap_vm(vcpu, own),
+            (Maintenance::Unmap, _) if self.is_patched(Place::Unmap) => self.unmap_vm(vcpu, native),
             (Maintenance::Unmap, _) => self.unmap_all(),
         }
     }
@@ -209,7 +209,7 @@ impl Host {
     }
 
     /// `vcpu_reset` of `src/hooks.rs`.
-    fn vcpu_reset(&self, vcpu: usize) -> Own {
+    fn vcpu_reset(&self, vcpu: usize) -> Native {
         let _in_flight = self.in_flight[vcpu].lock();
         let policy = Policy::from_number(self.policy.load(Acquire).into()).unwrap();
         let unseen = self.host.native == Maintenance::Icache && !self.is_patched(Place::Icache);
@@ -222,30 +222,30 @@ impl Host {
             self.reset.forgive(&begun);
         }
 
-        let own = match remedy {
-            Remedy::Native => Own::Keep,
-            Remedy::Now(wanted) if wanted == self.host.native => Own::Keep,
+        let native = match remedy {
+            Remedy::Native => Native::Keep,
+            Remedy::Now(wanted) if wanted == self.host.native => Native::Keep,
             Remedy::Now(Maintenance::Icache) => {
                 self.invalidate();
-                Own::Elide
+                Native::Elide
             }
-            Remedy::IcacheOwed => Own::Elide,
-            Remedy::UnmapOnce => begun.stay().map_or(Own::Keep, Own::Once),
+            Remedy::IcacheOwed => Native::Elide,
+            Remedy::UnmapOnce => begun.stay().map_or(Native::Keep, Native::Once),
             Remedy::Now(_) | Remedy::UnmapLazily => {
                 unreachable!("no host here has DIC, a kernel before 5.8, or lazy unmaps")
             }
         };
         if unseen {
-            Own::Keep
+            Native::Keep
         } else {
-            own
+            native
         }
     }
 
     /// `stage2_unmap_vm`, replaced.
-    fn unmap_vm(&self, vcpu: usize, own: Own) {
+    fn unmap_vm(&self, vcpu: usize, native: Native) {
         let _in_flight = self.in_flight[vcpu].lock();
-        let Own::Once(stay) = own else {
+        let Native::Once(stay) = native else {
             return self.unmap_all();
         };
         // `Record::unmap_once` of `src/vm.rs`.
