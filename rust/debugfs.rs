@@ -5,7 +5,7 @@
 
 use super::bindings;
 use core::ffi::{c_void, CStr};
-use kernel::{prelude::*, seq_file::SeqFile};
+use kernel::{alloc::flags::GFP_KERNEL_ACCOUNT, prelude::*, seq_file::SeqFile};
 
 /// A kind of file: what one shows, and what a write to it does.
 pub(crate) trait File {
@@ -117,6 +117,41 @@ impl Dir {
     pub(crate) fn add_static(&self, name: &CStr, mode: u16, view: &'static View) {
         // SAFETY: Static.
         unsafe { self.add(name, mode, view) };
+    }
+}
+
+/// A directory with files in it, charged to the current task's memory cgroup.
+pub(crate) struct Directory<const FILES: usize> {
+    _dir: Dir,
+    /// Behind the directory, for they must outlive the files in it.
+    _views: KBox<[View; FILES]>,
+}
+
+impl<const FILES: usize> Directory<FILES> {
+    /// Makes it, and a file of each name. `None` where something is missing for it.
+    ///
+    /// # Safety
+    ///
+    /// `views` must stay valid until the returned value is dropped; `parent` is there.
+    pub(crate) unsafe fn new(
+        name: &CStr,
+        parent: Parent,
+        names: [&CStr; FILES],
+        views: [View; FILES],
+    ) -> Option<Self> {
+        let views = KBox::new(views, GFP_KERNEL_ACCOUNT).ok()?;
+        let dir = Dir::new(name, Some(parent));
+        if !dir.exists() {
+            return None;
+        }
+        for (name, view) in names.into_iter().zip(&*views) {
+            // SAFETY: Dropped after the directory, and valid by the caller.
+            unsafe { dir.add(name, 0o444, view) };
+        }
+        Some(Self {
+            _dir: dir,
+            _views: views,
+        })
     }
 }
 

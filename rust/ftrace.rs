@@ -6,7 +6,6 @@ use super::{
     atomic::AtomicI32,
     bindings,
     kvm::{Argument, Vcpu},
-    stage2::{self, UnmapRange},
     symbol::Symbol,
     unsupported,
 };
@@ -180,17 +179,10 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Adds: calls of `kvm_pgtable_stage2_unmap` go to `U::unmap`, while its gate is open. Refusals
-    /// are logged.
-    pub(crate) fn unmap_range<U: UnmapRange>(self) -> Result<Self> {
-        let to = stage2::lead_to::<U>().ok_or(EBUSY)?;
-        let (plan, original) = self.add(stage2::UNMAP, to, Some(U::gate()))?;
-        // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
-        unsafe { (&raw mut bindings::stage2_unmap_original).write(original) };
-        Ok(plan)
-    }
-
-    fn add(
+    /// Adds: calls of the function `name` go to `to`, or do while `gate` is open, with all that they
+    /// were made with. Returns where the function goes on behind its patched entry, too. Refusals are
+    /// logged.
+    pub(super) fn add(
         mut self,
         name: &'static CStr,
         to: usize,

@@ -5,7 +5,7 @@
 use super::{
     atomic::AtomicI32,
     bindings,
-    ftrace::in_flight,
+    ftrace::{can_redirect, in_flight, Plan},
     kvm::{Argument, Vm},
     symbol::Symbol,
     unsupported,
@@ -14,7 +14,7 @@ use core::{ffi::CStr, marker::PhantomData};
 use kernel::{error::to_result, prelude::*, sync::SetOnce};
 
 /// The function whose calls are led here.
-pub(super) const UNMAP: &CStr = c"kvm_pgtable_stage2_unmap";
+const UNMAP: &CStr = c"kvm_pgtable_stage2_unmap";
 
 /// What an unmap would have done for the maintenance of caches and TLB, and did not.
 #[derive(Clone, Copy, Default)]
@@ -59,7 +59,7 @@ impl Functions {
             map: find(c"kvm_pgtable_stage2_map")?,
             flush: find(c"kvm_tlb_flush_vmid_range")?,
         });
-        if !super::ftrace::can_redirect(UNMAP) {
+        if !can_redirect(UNMAP) {
             pr_warn!(
                 "{} is not to be had, take another: ftrace cannot patch {}\n",
                 what,
@@ -144,13 +144,20 @@ pub(crate) trait UnmapRange {
     fn unmap(range: Range<'_>) -> Done;
 }
 
-/// The [`UnmapRange::unmap`] that [`stage2_unmap`] leads to.
+/// The [`UnmapRange::unmap`] that calls are led to.
 static UNMAP_RANGE: SetOnce<fn(Range<'_>) -> Done> = SetOnce::new();
 
-/// Has calls go to `U` from now on. Returns where they go, or `None` if that is another's already.
-pub(super) fn lead_to<U: UnmapRange>() -> Option<usize> {
+/// Adds to `plan`: calls of `kvm_pgtable_stage2_unmap` go to `U::unmap`, while its gate is open.
+/// Refusals are logged.
+pub(crate) fn redirect<U: UnmapRange>(plan: Plan) -> Result<Plan> {
     let to: unsafe extern "C" fn(*mut bindings::kvm_pgtable, u64, u64) -> i32 = stage2_unmap;
-    UNMAP_RANGE.populate(U::unmap).then_some(to as usize)
+    if !UNMAP_RANGE.populate(U::unmap) {
+        return Err(EBUSY);
+    }
+    let (plan, original) = plan.add(UNMAP, to as usize, Some(U::gate()))?;
+    // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
+    unsafe { (&raw mut bindings::stage2_unmap_original).write(original) };
+    Ok(plan)
 }
 
 /// # Safety

@@ -4,19 +4,17 @@
 
 use crate::{
     counters::Counter,
-    hooks,
+    in_force,
     latency::Work,
     lazy::Lazy,
     policy::{Maintenance, Policy},
     rust::{
         cpu,
-        debugfs::{Dir, File, Parent, View},
+        debugfs::{Dir, Directory, File, Parent, View},
     },
     vm::{self, Record, Tally},
 };
-use kernel::{
-    alloc::flags::GFP_KERNEL_ACCOUNT, prelude::*, seq_file::SeqFile, seq_print, sync::SetOnce,
-};
+use kernel::{prelude::*, seq_file::SeqFile, seq_print, sync::SetOnce};
 
 /// `policy`: reads as all names, the one in force in brackets; a name written switches.
 struct PolicyFile;
@@ -25,7 +23,7 @@ impl File for PolicyFile {
     type Subject = ();
 
     fn show((): &(), m: &SeqFile) {
-        let current = hooks::policy();
+        let current = in_force::policy();
         for (i, policy) in Policy::ALL.into_iter().enumerate() {
             let gap = if i == 0 { "" } else { " " };
             if policy == current {
@@ -38,7 +36,7 @@ impl File for PolicyFile {
     }
 
     fn write((): &(), text: &[u8]) -> Result {
-        hooks::switch(Policy::from_text(text).ok_or(EINVAL)?)
+        in_force::switch(Policy::from_text(text).ok_or(EINVAL)?)
     }
 }
 
@@ -57,7 +55,7 @@ impl File for HostFile {
         ] {
             seq_print!(m, "{} {}\n", name, u8::from(value));
         }
-        if let Some(path) = hooks::path() {
+        if let Some(path) = in_force::path() {
             let native = match path.host.native {
                 Maintenance::None => "none",
                 Maintenance::Icache => "icache",
@@ -114,7 +112,7 @@ fn show_stats(m: &SeqFile, tally: &Tally, pending: i32) {
 
 /// Whether this kernel's flushes can be counted.
 fn counts_flushes() -> bool {
-    hooks::path().is_some_and(|path| path.has_flush)
+    in_force::path().is_some_and(|path| path.has_flush)
 }
 
 /// `latency`, of all VMs or of one: histograms as `name key value` lines. The keys are `count`,
@@ -222,47 +220,19 @@ impl Files {
     }
 }
 
-/// Whether a VM's directory of that name is there.
-pub(crate) fn has_vm(name: &CStr) -> bool {
-    VMS.as_ref().is_some_and(|vms| vms.has(name))
-}
-
-/// The directory of one VM in `vms`.
-pub(crate) struct VmFiles {
-    _dir: Dir,
-    /// Behind the directory, for they must outlive the files in it.
-    _views: KBox<[View; 3]>,
-}
-
-impl VmFiles {
-    /// Makes it. `None` where something is missing for it.
-    ///
-    /// # Safety
-    ///
-    /// `record` must outlive the returned value.
-    pub(crate) unsafe fn new(record: &Record, name: &CStr) -> Option<Self> {
+/// Gives a VM its name, and its directory in `vms`, at its first re-init.
+pub(crate) fn show(record: &Record) {
+    let is_free = |name: &CStr| !VMS.as_ref().is_some_and(|vms| vms.has(name));
+    record.introduce(is_free, |name| {
         let vms = *VMS.as_ref()?;
-        // SAFETY: By the caller.
-        let views = unsafe {
-            [
+        // SAFETY: The record owns its directory, and drops it before anything else of it.
+        unsafe {
+            let views = [
                 View::new::<VmStats>(record),
                 View::new::<Latency>(&record.tally),
                 View::new::<Info>(record),
-            ]
-        };
-        // Charged to the VM's owner, as the record.
-        let views = KBox::new(views, GFP_KERNEL_ACCOUNT).ok()?;
-        let dir = Dir::new(name, Some(vms));
-        if !dir.exists() {
-            return None;
+            ];
+            Directory::new(name, vms, [c"stats", c"latency", c"info"], views)
         }
-        for (name, view) in [c"stats", c"latency", c"info"].into_iter().zip(&*views) {
-            // SAFETY: Dropped after the directory.
-            unsafe { dir.add(name, 0o444, view) };
-        }
-        Some(Self {
-            _dir: dir,
-            _views: views,
-        })
-    }
+    });
 }

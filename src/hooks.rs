@@ -13,66 +13,22 @@
 //! | `kvm_arch_destroy_vm` | last reference to a VM gone | forgets it |
 
 use crate::{
+    in_force,
     latency::Stopwatch,
-    lazy::{self, Lazy},
+    lazy,
     path::ResetPath,
     policy::Policy,
     reinit,
     rust::{
-        self,
         atomic::AtomicI32,
         ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
+        stage2,
     },
     vm::{self, Record, Records},
 };
-use kernel::{
-    prelude::*,
-    sync::{
-        atomic::{Acquire, Atomic, Release},
-        SetOnce,
-    },
-};
-
-/// The policy in force, as its number: the kernel's own way until all hooks are in.
-static POLICY: Atomic<u32> = Atomic::new(Policy::Native as u32);
-/// What the hooks know of this host; set before the first is in.
-static PATH: SetOnce<ResetPath> = SetOnce::new();
-
-/// The policy in force.
-pub(crate) fn policy() -> Policy {
-    Policy::from_number(POLICY.load(Acquire).into()).unwrap_or(Policy::Native)
-}
-
-/// Switches, if the policy is to be had on this host. Each re-init looks once, so one under way goes
-/// by either. Refusals are logged.
-pub(crate) fn switch(policy: Policy) -> Result {
-    // Before the hooks are in there is nothing to switch.
-    let path = path().ok_or(EAGAIN)?;
-    if !allows(policy, path) {
-        pr_err!(
-            "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
-        );
-        return Err(rust::unsupported());
-    }
-    set_policy(policy);
-    Ok(())
-}
-
-fn set_policy(policy: Policy) {
-    POLICY.store(policy as u32, Release);
-}
-
-/// Whether that policy is to be had on this host.
-fn allows(policy: Policy, path: &ResetPath) -> bool {
-    policy != Policy::Lazy || path.lazy != Lazy::Refused
-}
-
-/// What the hooks know of this host.
-pub(crate) fn path() -> Option<&'static ResetPath> {
-    PATH.as_ref()
-}
+use kernel::prelude::*;
 
 /// `kvm_reset_vcpu`: the one call of a function's that every KVM_ARM_VCPU_INIT makes.
 struct ResetVcpu;
@@ -94,24 +50,6 @@ unsafe impl Replacement for ResetVcpu {
         if kvm::current_in_vcpu_init() {
             reinit::vcpu_init(vcpu, begun);
         }
-    }
-}
-
-/// `stage2_unmap_vm`, which only KVM_ARM_VCPU_INIT calls.
-pub(crate) struct UnmapVm;
-
-// SAFETY: `void stage2_unmap_vm(struct kvm *)`.
-unsafe impl Replacement for UnmapVm {
-    type Argument = Vm;
-    const FUNCTION: &'static CStr = c"stage2_unmap_vm";
-
-    fn entry() -> &'static Entry<Self> {
-        static ENTRY: Entry<UnmapVm> = Entry::new();
-        &ENTRY
-    }
-
-    fn call(vm: &Vm, original: Original<'_, Self>) {
-        reinit::native_unmap(vm, original);
     }
 }
 
@@ -202,16 +140,13 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    /// Puts the hooks in, and then `policy` in force. Refusals are logged.
+    /// Puts the hooks in, and then `policy`, which must be to be had here, in force. Refusals are
+    /// logged.
     pub(crate) fn new(path: ResetPath, policy: Policy) -> Result<Self> {
-        if !allows(policy, &path) {
-            // It was said why.
-            return Err(rust::unsupported());
-        }
         let (icache, lazy) = (path.icache, path.host.lazy);
         // With FEAT_S2FWB there is nothing to flush.
         let flushes = path.has_flush && !path.host.fwb;
-        PATH.populate(path);
+        in_force::set_path(path);
 
         let _icache = icache
             .map(InstructionProbe::new)
@@ -225,10 +160,10 @@ impl Hooks {
         let mut plan = Plan::new()
             .run_entry::<Run>()?
             .replace::<ResetVcpu>()?
-            .replace::<UnmapVm>()?
+            .replace::<reinit::UnmapVm>()?
             .replace::<DestroyVm>()?;
         if lazy {
-            plan = plan.unmap_range::<lazy::Unmap>()?;
+            plan = stage2::redirect::<lazy::Unmap>(plan)?;
         }
         if flushes {
             plan = plan.replace::<FlushVm>()?;
@@ -238,7 +173,7 @@ impl Hooks {
         // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init
         // put anything off, or leave anything out.
         let _records = Records::new(&_redirects);
-        set_policy(policy);
+        in_force::switch(policy)?;
         Ok(Self {
             _debts: Debts,
             _icache,
@@ -253,7 +188,7 @@ struct Debts;
 
 impl Drop for Debts {
     fn drop(&mut self) {
-        set_policy(Policy::Native);
+        in_force::go_native();
         ftrace::wait_in_flight();
         vm::pay_all();
     }

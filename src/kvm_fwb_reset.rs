@@ -2,7 +2,9 @@
 
 //! What an arm64 host does to its caches when a guest resets: seen, and done once.
 //!
-//! Start reading at `protocol.rs`, then `policy.rs`, `reinit.rs` and `hooks.rs`.
+//! Start reading at `protocol.rs`, then `policy.rs`, `reinit.rs` and `hooks.rs`. From the bottom: counters,
+//! histograms, events, the handoff; what is known of each VM (`vm.rs`); the files that show it; what a
+//! re-init does; the hooks that lead there.
 
 use kernel::prelude::*;
 
@@ -10,6 +12,7 @@ mod counters;
 mod files;
 mod handoff;
 mod hooks;
+mod in_force;
 mod latency;
 mod lazy;
 mod path;
@@ -55,7 +58,12 @@ impl kernel::Module for KvmFwbReset {
 
         // VMs that are reset as soon as the hooks are in find the directory for theirs.
         let _files = files::Files::new();
-        let _hooks = hooks::Hooks::new(path::ResetPath::find()?, policy)?;
+        let path = path::ResetPath::find()?;
+        if !in_force::allows(policy, &path) {
+            // It was said why.
+            return Err(rust::unsupported());
+        }
+        let _hooks = hooks::Hooks::new(path, policy)?;
         Ok(Self { _hooks, _files })
     }
 }

@@ -5,8 +5,9 @@
 
 use crate::{
     counters::Counter,
+    files,
     handoff::{Handoff, Lent},
-    hooks::{self, UnmapVm},
+    in_force,
     latency::{Stopwatch, Work},
     lazy,
     path::ResetPath,
@@ -14,7 +15,7 @@ use crate::{
     protocol::Stay,
     rust::{
         cpu,
-        ftrace::{self, Original},
+        ftrace::{self, Entry, Original, Replacement},
         kvm::{Vcpu, Vm},
         stage2::LeftOut,
     },
@@ -85,7 +86,7 @@ impl Reinit {
 pub(crate) fn vcpu_init(vcpu: &Vcpu, begun: Stopwatch) {
     let record = Record::of(vcpu.vm());
     count(record, Counter::VcpuInit);
-    if let (true, Some(path)) = (vcpu.has_run(), hooks::path()) {
+    if let (true, Some(path)) = (vcpu.has_run(), in_force::path()) {
         vcpu_reset(vcpu, record, path, begun);
     }
 }
@@ -98,11 +99,11 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
 
     // Before anything of it can be traced.
     if let Some(record) = record {
-        record.show();
+        files::show(record);
     }
 
     let host = &path.host;
-    let policy = hooks::policy();
+    let policy = in_force::policy();
     let way = way(policy, vcpu);
     // Without its probe the kernel's own invalidation can neither be seen nor left out.
     let unseen = host.native == Maintenance::Icache && !path.is_armed();
@@ -243,9 +244,27 @@ fn left_out(record: &Record, left_out: LeftOut) {
     }
 }
 
+/// `stage2_unmap_vm`, which only KVM_ARM_VCPU_INIT calls.
+pub(crate) struct UnmapVm;
+
+// SAFETY: `void stage2_unmap_vm(struct kvm *)`.
+unsafe impl Replacement for UnmapVm {
+    type Argument = Vm;
+    const FUNCTION: &'static CStr = c"stage2_unmap_vm";
+
+    fn entry() -> &'static Entry<Self> {
+        static ENTRY: Entry<UnmapVm> = Entry::new();
+        &ENTRY
+    }
+
+    fn call(vm: &Vm, original: Original<'_, Self>) {
+        native_unmap(vm, original);
+    }
+}
+
 /// The kernel's own call of `stage2_unmap_vm`: makes it, unless the re-init that it is in has decided
 /// otherwise.
-pub(crate) fn native_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
+fn native_unmap(vm: &Vm, original: Original<'_, UnmapVm>) {
     // A re-init that began before the hooks decided nothing.
     let Some(reinit) = HANDOFF.take() else {
         unmap(None, || original.call());

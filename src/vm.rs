@@ -5,13 +5,13 @@
 
 use crate::{
     counters::{Counter, Counters},
-    files::VmFiles,
     handoff::Lent,
     latency::{Latency, Stopwatch, Work},
     protocol::{Begun, Gate, Reset, Stay},
     rust::{
         atomic::AtomicI32,
         cpu,
+        debugfs::Directory,
         ftrace::Redirects,
         kvm::{self, DyingVm, ProcessName, Vm, VmSize},
         vm_table::VmTable,
@@ -68,7 +68,7 @@ impl Tally {
 pub(crate) struct Record {
     /// There from the VM's first re-init on. Dropped first: they show the rest.
     #[pin]
-    files: Mutex<Option<VmFiles>>,
+    files: Mutex<Option<Directory<3>>>,
     /// Set at the first re-init, before anything is shown or traced of it.
     name: SetOnce<VmName>,
     /// The name of the VM's directory in KVM's debugfs, where it has one.
@@ -183,9 +183,13 @@ impl Record {
         self.reset.is_indebted()
     }
 
-    /// Gives the VM its name and its files, at its first re-init. What cannot be made then is not
-    /// tried again.
-    pub(crate) fn show(&self) {
+    /// Gives the VM its name, KVM's if that `is_free`, and the files that `make` makes under it. What
+    /// cannot be made the first time is not tried again.
+    pub(crate) fn introduce(
+        &self,
+        is_free: impl FnOnce(&CStr) -> bool,
+        make: impl FnOnce(&CStr) -> Option<Directory<3>>,
+    ) {
         if self.name.as_ref().is_some() {
             return;
         }
@@ -193,10 +197,9 @@ impl Record {
         if self.name.as_ref().is_none() {
             let name = self
                 .native_name
-                .filter(VmName::is_free)
+                .filter(|name| is_free(name.as_c_str()))
                 .unwrap_or_else(|| VmName::ours(self.pid));
-            // SAFETY: The record owns them, and drops them before anything else.
-            *files = unsafe { VmFiles::new(self, name.as_c_str()) };
+            *files = make(name.as_c_str());
             self.name.populate(name);
         }
     }

@@ -2,10 +2,7 @@
 
 //! What a VM is called, in `vms/` and in events.
 
-use crate::{
-    files,
-    rust::{atomic::AtomicU64, kvm::Vm},
-};
+use crate::rust::{atomic::AtomicU64, kvm::Vm};
 use core::fmt::{self, Write};
 use kernel::prelude::*;
 
@@ -48,11 +45,6 @@ impl VmName {
         let _ = write!(name, "{}-vm{}", pid, NUMBER.next());
         // INVARIANT: A cursor never writes the last byte.
         Self(name.text)
-    }
-
-    /// Whether no other VM has it in `vms/`.
-    pub(crate) fn is_free(&self) -> bool {
-        !files::has_vm(self.as_c_str())
     }
 
     pub(crate) fn as_c_str(&self) -> &CStr {

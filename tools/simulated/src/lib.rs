@@ -28,6 +28,9 @@ mod handoff;
 #[path = "../../../src/hooks.rs"]
 mod hooks;
 #[allow(dead_code)]
+#[path = "../../../src/in_force.rs"]
+mod in_force;
+#[allow(dead_code)]
 #[path = "../../../src/latency.rs"]
 mod latency;
 #[allow(dead_code)]

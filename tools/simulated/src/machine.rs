@@ -8,12 +8,12 @@
 //! invalidation brings nothing: what user space wrote may not have left the data cache.
 
 use crate::{
-    files, hooks,
+    hooks, in_force,
     lazy::Lazy,
     linux::step,
     path::ResetPath,
     policy::{Host, Maintenance, Policy},
-    rust::{ftrace, kprobe, stage2, symbol::IcacheInvalidation, vm_table},
+    rust::{debugfs, ftrace, kprobe, stage2, symbol::IcacheInvalidation, vm_table},
     vm,
 };
 use shuttle::scheduler::RandomScheduler;
@@ -300,7 +300,7 @@ impl Vm {
 
     /// The VM's `stats`; none before its first re-init.
     pub fn stats(&self) -> Option<String> {
-        let record = vm::Record::find(self).filter(|record| files::has_vm(record.name()))?;
+        let record = vm::Record::find(self).filter(|record| debugfs::has(record.name()))?;
         let counters = record.tally.counters.iter();
         Some(stats(counters, i32::from(record.is_indebted())))
     }
@@ -345,7 +345,7 @@ impl Change {
             Change::Remove => remove(),
             Change::Switch(name) => {
                 let policy = Policy::from_text(name.as_bytes());
-                return policy.is_some_and(|policy| hooks::switch(policy).is_ok());
+                return policy.is_some_and(|policy| in_force::switch(policy).is_ok());
             }
             Change::Kprobes(on) => kprobe::enable(on),
         }

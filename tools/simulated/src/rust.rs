@@ -4,6 +4,7 @@
 
 pub(crate) mod atomic;
 pub(crate) mod cpu;
+pub(crate) mod debugfs;
 pub(crate) mod ftrace;
 pub(crate) mod kprobe;
 pub(crate) mod kvm;

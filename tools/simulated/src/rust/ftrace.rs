@@ -5,7 +5,7 @@
 use super::{
     atomic::AtomicI32,
     kvm::{DyingVm, Vcpu, Vm},
-    stage2::{self, UnmapRange},
+    stage2,
 };
 use crate::{
     linux::{step, wait},
@@ -164,7 +164,7 @@ pub(crate) fn wait_in_flight() {
     }
 }
 
-type Add = Box<dyn FnOnce(&mut Table)>;
+pub(super) type Add = Box<dyn FnOnce(&mut Table)>;
 
 /// A set of redirects that is being put together, each by what it adds.
 pub(crate) struct Plan(Vec<Add>);
@@ -181,9 +181,9 @@ impl Plan {
         Ok(self)
     }
 
-    pub(crate) fn unmap_range<U: UnmapRange>(mut self) -> Result<Self> {
-        self.0.push(Box::new(|_| stage2::lead_to::<U>()));
-        Ok(self)
+    pub(super) fn add(mut self, add: Add) -> Self {
+        self.0.push(add);
+        self
     }
 
     pub(crate) fn run_entry<H: RunEntry>(mut self) -> Result<Self> {

@@ -2,8 +2,8 @@
 
 //! How the simulated KVM unmaps the one place of memory that a VM has.
 
-use super::atomic::AtomicI32;
-use crate::{linux::step, machine::Vm};
+use super::{atomic::AtomicI32, ftrace::Plan};
+use crate::{linux::step, machine::Vm, prelude::Result};
 use std::sync::{Mutex, PoisonError};
 
 #[derive(Clone, Copy, Default)]
@@ -58,22 +58,22 @@ type Unmap = (&'static AtomicI32, fn(Range<'_>) -> Done);
 
 static UNMAP: Mutex<Option<Unmap>> = Mutex::new(None);
 
-fn redirect() -> std::sync::MutexGuard<'static, Option<Unmap>> {
+fn led_to() -> std::sync::MutexGuard<'static, Option<Unmap>> {
     UNMAP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn lead_to<U: UnmapRange>() {
-    *redirect() = Some((U::gate(), U::unmap));
+pub(crate) fn redirect<U: UnmapRange>(plan: Plan) -> Result<Plan> {
+    Ok(plan.add(Box::new(|_| *led_to() = Some((U::gate(), U::unmap)))))
 }
 
 pub(super) fn lead_back() {
-    *redirect() = None;
+    *led_to() = None;
 }
 
 /// KVM unmaps a range.
 pub(crate) fn call(vm: &Vm) {
     step();
-    let redirect = *redirect();
+    let redirect = *led_to();
     let Done(()) = match redirect.filter(|(gate, _)| gate.load() != 0) {
         Some((_, unmap)) => super::ftrace::in_flight(|| unmap(Range(vm))),
         None => Range(vm).unmap(),
