@@ -30,11 +30,15 @@ proptest! {
 fn a_seed_makes_the_same_schedule_for_ever() {
     assert_eq!(
         schedule(28).to_string(),
-        "load fwb; make 0 4; run 0.0,1,2,3,4,5,6,7 together; make 1 2; \
-                run 1.0,1,2,3,4,5,6,7 together; make 2 2; run 2.0,1,2,3,4,5,6,7 together; write 0; \
-                cpu_on 1.0 by 0; stop 0.1; unload; write 0; write 0; spin 2.1; \
-                init 0.5,1,0,6,2,3,7,4; destroy 2; init 0.3,2,4,0,7 together; spin 0.2; \
-                cpu_on 0.0 by 4; race 0.0,1,2,3,4,5,6,7 against 1; init 2.6"
+        "load fwb; make 0 4; run 0.0,1,2,3,4,5,6,7 together; make 1 8; \
+                run 1.0,1,2,3,4,5,6,7 together; write 0; write 0; run 2.1; \
+                init 0.0,1,2,3,4,5,6,7 together; run 0.0,1,2,3,4,5,6,7 together; write 2; \
+                write 0; init 0.0,1,2,3,4,5,6,7; write 0; run 0.0,1,2,3,4,5,6,7 together; \
+                write 0; init 0.3,6; write 0; run 0.0,1,2,3,4,5,6,7 together; write 1; spin 0.1; \
+                stop 1.5; run 0.0,2,7,1 together; write 0; init 0.0,1,2,3,4,5,6,7 together; \
+                write 0; run 0.0,1,2,3,4,5,6,7; init 0.0,1,2,3,4,5,6,7; run 1.0; \
+                init 1.0,1,2,3,4,5,6,7; write 0; init 0.0,1,2,3,4,5,6,7 together; \
+                run 0.0,3,2,1,5,4,6,7 together; init 2.0,1,2,3,4,5,6,7; spin 2.0"
     );
     assert_ne!(schedule(29), schedule(28));
 }
