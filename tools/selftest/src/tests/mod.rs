@@ -60,6 +60,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "clear_in_reset", policies: ALL, run: mixed::clear_in_reset },
 
     Test { name: "left_out", policies: FULL_AND_LAZY, run: lazy::left_out },
+    Test { name: "another_first", policies: FULL_AND_LAZY, run: lazy::another_first },
     Test { name: "replaced", policies: ALL, run: lazy::replaced },
     Test { name: "taken_away", policies: FULL_AND_LAZY, run: lazy::taken_away },
 
