@@ -441,9 +441,9 @@ fn change(
 
 /// What the policy `lazy` would save, or saves, of unmaps, and what it gives up.
 fn lazy(snapshot: Option<&Snapshot>) -> Findings {
-    const GIVES_UP: &str = "the host, where it reads the guest's memory (swap, migration, a dump, pstore \
-        in RAM), may find an older version of what the guest wrote around the caches before the reset \
-        and has not touched since";
+    const GIVES_UP: &str = "the host, where it reads or copies the guest's memory (swap, compaction, \
+        migration, a dump, pstore in RAM), may find an older version of what the guest wrote around the \
+        caches before the reset and has not touched since, and give that to the guest";
 
     let policy = snapshot.and_then(|snapshot| snapshot.policy);
     let text = match (policy, snapshot.map(|snapshot| snapshot.host.lazy)) {

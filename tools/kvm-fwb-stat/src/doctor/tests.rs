@@ -510,7 +510,7 @@ fn what_lazy_would_save_and_gives_up() {
         let text = lacking_fwb("lazy", "lazy unmaps\n", policy);
         for words in [
             "lazy would save",
-            "swap, migration, a dump, pstore",
+            "swap, compaction, migration, a dump, pstore",
             "never chosen by itself",
         ] {
             assert!(text.contains(words), "{policy} {words}: {text}");
