@@ -45,7 +45,7 @@ help:
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
-	@echo 'make firmware           a Debian guest behind EDK2, reset at odd moments, below the oracle [CPU=] [KERNEL=] [RESETS=20] [VCPUS=4]'
+	@echo 'make firmware           a Debian guest behind EDK2, reset at odd moments, below the oracle [CPU=] [KERNEL=] [RESETS=20] [VCPUS=2]'
 	@echo 'make fuzz               resets in any order, with anything between, on the module and below the oracle; a long run'
 	@echo '                        [CPU=] [KERNEL=] [COUNT=1000] [SEED=] [SCHEDULE=]'
 	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|oracle|selftest|first]'
