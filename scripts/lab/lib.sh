@@ -5,7 +5,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME, the cache lies below it}/.cache}/kvm-fwb-reset
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd -P)
@@ -60,7 +60,7 @@ cpu_facts() { # CPU: as in the module's `host` file
 }
 known_cpu() {
 	local models
-	models=$("$repo/scripts/in-tree" qemu-system-aarch64 -M virt -cpu help | awk '/^ / { print $1 }')
+	models=$("$repo/scripts/lab/in-tree" qemu-system-aarch64 -M virt -cpu help | awk '/^ / { print $1 }')
 	[[ $'\n'$models$'\n' == *$'\n'"${1%%,*}"$'\n'* ]] ||
 		die "CPU=$1 is no model that QEMU knows; the lab's are ${cpu_models[*]}"
 }
