@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test soak selftest verify firmware fuzz mutate stat trace picture clippy fmt clean help
+.PHONY: module demo shell bench test soak selftest verify firmware fuzz mutate stat trace picture clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,24 +11,21 @@ export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEE
 module:
 	@scripts/module >/dev/null
 
-demo lab bench test selftest verify firmware fuzz mutate stat picture:
+demo shell bench test selftest verify firmware fuzz mutate stat trace picture:
 	@scripts/$@
 
 soak:
 	@scripts/test soak
 
-trace:
-	@scripts/test-trace
-
 clippy:
 	@scripts/module clippy >/dev/null
-	@cd tools && ../scripts/in-tree cargo clippy --quiet --all-targets --locked -- -D warnings
-	@cd tools && ../scripts/in-tree cargo clippy --quiet --all-targets --locked \
+	@cd tools && ../scripts/lab/in-tree cargo clippy --quiet --all-targets --locked -- -D warnings
+	@cd tools && ../scripts/lab/in-tree cargo clippy --quiet --all-targets --locked \
 		--target aarch64-unknown-linux-gnu -- -D warnings
 
 fmt:
-	@scripts/in-tree rustfmt --edition 2021 src/*.rs rust/*.rs
-	@cd tools && ../scripts/in-tree cargo fmt
+	@scripts/lab/in-tree rustfmt --edition 2021 src/*.rs rust/*.rs
+	@cd tools && ../scripts/lab/in-tree cargo fmt
 
 clean:
 	rm -rf build
@@ -40,7 +37,7 @@ help:
 	@echo '                        The result is build/RELEASE/kvm_fwb_reset.ko'
 	@echo 'make demo               reboot a real guest, without and with the module at work, and count'
 	@echo '                        [CPU=cortex-a710,...] [KERNEL=] [VCPUS=4] [REBOOTS=3]'
-	@echo 'make lab                a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
+	@echo 'make shell              a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
 	@echo 'make bench              what calls and resets cost, in instructions, without and with the module [CPU=] [KERNEL=]'
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'

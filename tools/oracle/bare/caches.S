@@ -2,7 +2,7 @@
 
 // A host at EL2 and its guest, with nothing between them and the oracle: each section does one thing with the caches,
 // and its name ends in what the oracle must find: stale fetches, dirty reads, dirty writes, guest instructions. See
-// scripts/test-oracle, which says what CPU this is for: FWB, DIC and IDC are 0 or 1.
+// scripts/tests/oracle, which says what CPU this is for: FWB, DIC and IDC are 0 or 1.
 //
 // RAM is at 0x40000000. The host sees it there and, as its linear map, at LINEAR; the guest sees it GUEST higher, by
 // the second stage, and its own first stage changes nothing.

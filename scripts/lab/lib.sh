@@ -5,7 +5,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 
-repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME, the cache lies below it}/.cache}/kvm-fwb-reset
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd -P)
@@ -60,20 +60,26 @@ cpu_facts() { # CPU: as in the module's `host` file
 }
 known_cpu() {
 	local models
-	models=$("$repo/scripts/in-tree" qemu-system-aarch64 -M virt -cpu help | awk '/^ / { print $1 }')
+	models=$("$repo/scripts/lab/in-tree" qemu-system-aarch64 -M virt -cpu help | awk '/^ / { print $1 }')
 	[[ $'\n'$models$'\n' == *$'\n'"${1%%,*}"$'\n'* ]] ||
 		die "CPU=$1 is no model that QEMU knows; the lab's are ${cpu_models[*]}"
 }
 
-# ktap FILE: "passed failed skipped" of the KTAP in it; what a plan promised and nothing reported has failed
-ktap() {
-	sed 's/\r//g' "$1" | awk '
-		/^1\.\.[0-9]+$/ { plan += substr($0, 4) }
-		/^ok [0-9]+.*# SKIP/ { skipped++; next }
-		/^ok [0-9]+/ { passed++ }
-		/^not ok [0-9]+/ { failed++ }
-		END {
-			lost = plan - passed - failed - skipped
-			print passed + 0, failed + (lost > 0 ? lost : 0), skipped + 0
-		}'
+# cpu_on CPU [KERNEL]: its facts as one word, on the release's kernel or on a wrong one (scripts/lab/mutant); no word for a
+# CPU of which nobody has said what is due
+cpu_on() {
+	local facts
+	facts=$(cpu_facts "$1" | tr ' \n' ':,')
+	case ${2-stock} in
+	rfc) facts=${facts/native_reset:icache/native_reset:none} ;;
+	legacy) facts=${facts/native_reset:icache/native_reset:unmap} ;;
+	unclean) facts=${facts/lazy:unmaps/lazy:refused} ;;
+	esac
+	echo "${facts%,}"
+}
+
+# two_at_a_time CMD...: CMD beside what goes on, as soon as that is no more than one other
+two_at_a_time() {
+	(($(jobs -rp | wc -l) < 2)) || wait -n || :
+	"$@" &
 }
