@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The coherence oracle: QEMU's view of a machine, told to the model in `coherence`.
+//! The coherence oracle: QEMU's view of a machine, told to the caches in `coherence`.
 //!
 //! Loaded with `-plugin liboracle.so,verdict=FILE`; the verdict is written to FILE as QEMU ends.
 //!

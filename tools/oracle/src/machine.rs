@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The machine that QEMU runs, and what is told to the model of it.
+//! The machine that QEMU runs, and what the oracle is told of it.
 
 use crate::{
     qemu::{Access, Counter},

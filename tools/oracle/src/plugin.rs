@@ -9,7 +9,7 @@
 //!
 //! Each CPU of the machine needs a thread of its own, as is QEMU's default: where one thread runs all
 //! in turn, QEMU 10.0 gives callbacks the number of the CPU that the code was translated on. The
-//! threads meet in the lock around the model, and find there what the machine's own ordering lets
+//! threads meet in the lock around the oracle, and find there what the machine's own ordering lets
 //! them: a callback comes before what follows it in its CPU's program.
 
 use crate::{
