@@ -65,7 +65,7 @@ known_cpu() {
 		die "CPU=$1 is no model that QEMU knows; the lab's are ${cpu_models[*]}"
 }
 
-# cpu_on CPU [KERNEL]: its facts as one word, on the release's kernel or on a wrong one (scripts/lab/mutant); no word for a
+# cpu_on CPU [KERNEL]: its facts as one word, on the release's kernel or on a wrong one (scripts/lab/wrong-kernel); no word for a
 # CPU of which nobody has said what is due
 cpu_on() {
 	local facts

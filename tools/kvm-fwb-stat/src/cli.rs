@@ -4,8 +4,8 @@
 
 use crate::{
     error::STATUSES,
-    model::{DEFAULT_ROOT, Policy},
     render::column::Column,
+    snapshot::{DEFAULT_ROOT, Policy},
 };
 use clap::{
     Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValue, error::ErrorKind,

@@ -8,8 +8,8 @@ use kvm_fwb_stat::{
     doctor,
     error::{Error, Result},
     live, manual,
-    model::{Lazy, Policy, Snapshot, Tree},
     output::{self, Format},
+    snapshot::{Lazy, Policy, Snapshot, Tree},
 };
 use std::{
     io::{self, IsTerminal, Write},

@@ -6,7 +6,7 @@ use crate::{
     cli::Cli,
     counters::{Field, Size, Stat, Timing},
     error::STATUSES,
-    model::DEFAULT_ROOT,
+    snapshot::DEFAULT_ROOT,
 };
 use clap::CommandFactory;
 use clap_mangen::{

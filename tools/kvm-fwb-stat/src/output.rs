@@ -8,11 +8,11 @@ use crate::{
         metrics::{self, Dialect},
     },
     error::{Error, Result},
-    model::{Snapshot, Tree},
     render::{
         column::{Column, View},
         once,
     },
+    snapshot::{Snapshot, Tree},
 };
 use std::{
     fs::{self, Permissions},

@@ -5,7 +5,7 @@
 use kvm_fwb_stat::{
     dump::metrics::{Dialect, Look, text},
     manual,
-    model::Tree,
+    snapshot::Tree,
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::PathBuf};

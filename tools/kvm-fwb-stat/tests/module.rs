@@ -4,7 +4,7 @@
 
 use kvm_fwb_stat::{
     counters::{Stat, Timing},
-    model::{Lazy, Policy},
+    snapshot::{Lazy, Policy},
 };
 use std::{fs, path::PathBuf};
 

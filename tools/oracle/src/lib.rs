@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The coherence oracle: QEMU's view of a machine, told to the model in `coherence`.
+//! The coherence oracle: QEMU's view of a machine, told to the caches in `coherence`.
 //!
 //! Loaded with `-plugin liboracle.so,verdict=FILE`; the verdict is written to FILE as QEMU ends.
+//!
+//! From the bottom: [`qemu`] is QEMU's interface; [`ram`] and [`registers`] are what it shows of a
+//! machine, [`machine`] is that machine, and [`plugin`] has QEMU call it.
 
 mod machine;
 mod plugin;

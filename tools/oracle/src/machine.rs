@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The machine that QEMU runs, and what is told to the model of it.
+//! The machine that QEMU runs, and what the oracle is told of it.
 
 use crate::{
-    plugin::{on_execute, on_fetch},
-    qemu::{Access, Counter, instructions},
+    qemu::{Access, Counter},
     ram::Ram,
     registers::Registers,
 };
@@ -17,7 +16,6 @@ use coherence::{
     view::View,
     walk,
 };
-use qemu_plugin::sys::{qemu_plugin_mem_rw::*, qemu_plugin_tb};
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -49,7 +47,7 @@ pub struct Machine {
     block: u64,
     pes: Vec<Pe>,
     fetches: Interned<(Option<u64>, u32), Fetch>,
-    sites: Interned<(u64, u32), SiteOf>,
+    sites: Interned<(u64, u32), Site>,
 }
 
 /// What only its own thread touches of a PE, apart from the others' cache lines.
@@ -110,7 +108,7 @@ impl Fetch {
 }
 
 /// One instruction that the oracle acts on.
-pub struct SiteOf {
+pub struct Site {
     pc: u64,
     op: Op,
 }
@@ -226,7 +224,7 @@ impl Machine {
     }
 
     /// A PE is about to execute one of the instructions that matter.
-    pub fn execute(&self, pe: usize, site: &SiteOf) {
+    pub fn execute(&self, pe: usize, site: &Site) {
         let at = At { pe, pc: site.pc };
         match site.op {
             Op::IcIalluis => lock(&self.oracle).ic_ialluis(at, &self.ram),
@@ -300,41 +298,29 @@ impl Machine {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Asks QEMU for callbacks on the code in `tb`, which the PE of this thread is to run next.
-    pub fn translated(&self, tb: *mut qemu_plugin_tb) {
+    /// The exception level that this thread's PE runs at, and whether that is a guest's.
+    pub fn level(&self) -> (u8, bool) {
         let el = self.registers.el();
-        let guest = el < 2 && walk::is_guest(self.registers.hcr_el2());
-        for insn in instructions(tb) {
-            let Some(word) = insn.word() else {
-                continue;
-            };
-            // The host's loads go through the caches, and find everything.
-            let accesses = if guest {
-                QEMU_PLUGIN_MEM_RW
-            } else {
-                QEMU_PLUGIN_MEM_W
-            };
-            insn.count(self.instructions);
-            insn.call_on_access(accesses, el);
-            if guest {
-                let addr = self.ram.physical(insn.host());
-                let fetch = intern(&self.fetches, (addr, word), || Fetch {
-                    addr,
-                    word,
-                    pc: AtomicU64::new(0),
-                    verified: AtomicU64::new(u64::MAX << VERIFIED),
-                });
-                fetch.pc.store(insn.vaddr(), Relaxed);
-                insn.call(Some(on_fetch), fetch);
-            }
-            if let Some(op) = Op::decode(word) {
-                if guest && matches!(op, Op::Section | Op::Name) {
-                    continue;
-                }
-                let pc = insn.vaddr();
-                let site = intern(&self.sites, (pc, word), || SiteOf { pc, op });
-                insn.call(Some(on_execute), site);
-            }
-        }
+        (el, el < 2 && walk::is_guest(self.registers.hcr_el2()))
+    }
+
+    /// A guest's instruction `word` at `pc`, where `host` is where QEMU has it.
+    pub fn guest_instruction(&self, pc: u64, host: u64, word: u32) -> &'static Fetch {
+        let addr = self.ram.physical(host);
+        let fetch = intern(&self.fetches, (addr, word), || Fetch {
+            addr,
+            word,
+            pc: AtomicU64::new(0),
+            verified: AtomicU64::new(u64::MAX << VERIFIED),
+        });
+        fetch.pc.store(pc, Relaxed);
+        fetch
+    }
+
+    /// The instruction `word` at `pc`, if the oracle acts on it. Guests have no markers.
+    pub fn site(&self, pc: u64, word: u32, guest: bool) -> Option<&'static Site> {
+        let op = Op::decode(word)?;
+        let is_marker = matches!(op, Op::Section | Op::Name);
+        (!(guest && is_marker)).then(|| intern(&self.sites, (pc, word), || Site { pc, op }))
     }
 }

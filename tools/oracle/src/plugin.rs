@@ -9,11 +9,11 @@
 //!
 //! Each CPU of the machine needs a thread of its own, as is QEMU's default: where one thread runs all
 //! in turn, QEMU 10.0 gives callbacks the number of the CPU that the code was translated on. The
-//! threads meet in the lock around the model, and find there what the machine's own ordering lets
+//! threads meet in the lock around the oracle, and find there what the machine's own ordering lets
 //! them: a callback comes before what follows it in its CPU's program.
 
 use crate::{
-    machine::{Fetch, Machine, SiteOf},
+    machine::{Fetch, Machine, Site},
     qemu::{Access, Counter, instructions},
 };
 use anyhow::{Context, Result, bail};
@@ -21,7 +21,7 @@ use qemu_plugin::{
     PluginId,
     install::{Args, Info},
     plugin::{HasCallbacks, PLUGIN, Plugin, Register},
-    sys::{self, qemu_plugin_meminfo_t, qemu_plugin_tb},
+    sys::{self, qemu_plugin_mem_rw::*, qemu_plugin_meminfo_t, qemu_plugin_tb},
 };
 use std::{
     ffi::{c_uint, c_void},
@@ -45,7 +45,7 @@ static MACHINE: OnceLock<Machine> = OnceLock::new();
 /// Whether the run was given up.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-pub unsafe extern "C" fn on_access(
+unsafe extern "C" fn on_access(
     pe: c_uint,
     info: qemu_plugin_meminfo_t,
     vaddr: u64,
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn on_access(
     machine.access(pe as usize, el as usize, &access);
 }
 
-pub unsafe extern "C" fn on_fetch(pe: c_uint, data: *mut c_void) {
+unsafe extern "C" fn on_fetch(pe: c_uint, data: *mut c_void) {
     // SAFETY: Registered with a `Fetch` that is kept for good.
     let fetch = unsafe { &*data.cast::<Fetch>() };
     if let Some(machine) = MACHINE.get() {
@@ -73,9 +73,9 @@ pub unsafe extern "C" fn on_fetch(pe: c_uint, data: *mut c_void) {
     }
 }
 
-pub unsafe extern "C" fn on_execute(pe: c_uint, data: *mut c_void) {
-    // SAFETY: Registered with a `SiteOf` that is kept for good.
-    let site = unsafe { &*data.cast::<SiteOf>() };
+unsafe extern "C" fn on_execute(pe: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a `Site` that is kept for good.
+    let site = unsafe { &*data.cast::<Site>() };
     if let Some(machine) = MACHINE.get() {
         machine.execute(pe as usize, site);
     }
@@ -99,7 +99,33 @@ unsafe extern "C" fn on_translate(_: PluginId, tb: *mut qemu_plugin_tb) {
             })
             .unwrap_or_else(|error| refuse(&error))
     });
-    machine.translated(tb);
+    ask_for_callbacks(machine, &installed.instructions, tb);
+}
+
+/// On the code in `tb`, which the PE of this thread is to run next.
+fn ask_for_callbacks(machine: &Machine, executed: &Counter, tb: *mut qemu_plugin_tb) {
+    let (el, guest) = machine.level();
+    // The host's loads go through the caches, and find everything.
+    let accesses = if guest {
+        QEMU_PLUGIN_MEM_RW
+    } else {
+        QEMU_PLUGIN_MEM_W
+    };
+    for insn in instructions(tb) {
+        let Some(word) = insn.word() else {
+            continue;
+        };
+        let pc = insn.vaddr();
+        insn.count(executed);
+        insn.call_on_access(accesses, Some(on_access), el);
+        if guest {
+            let fetch = machine.guest_instruction(pc, insn.host(), word);
+            insn.call(Some(on_fetch), fetch);
+        }
+        if let Some(site) = machine.site(pc, word, guest) {
+            insn.call(Some(on_execute), site);
+        }
+    }
 }
 
 unsafe extern "C" fn on_exit(_: PluginId, _: *mut c_void) {

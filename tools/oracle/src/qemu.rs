@@ -2,10 +2,10 @@
 
 //! What QEMU shows of the code that it translates and runs, behind its C interface.
 
-use crate::plugin::on_access;
 use qemu_plugin::sys::{
     self, qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS, qemu_plugin_insn, qemu_plugin_meminfo_t,
-    qemu_plugin_op::*, qemu_plugin_tb, qemu_plugin_u64, qemu_plugin_vcpu_udata_cb_t,
+    qemu_plugin_op::*, qemu_plugin_tb, qemu_plugin_u64, qemu_plugin_vcpu_mem_cb_t,
+    qemu_plugin_vcpu_udata_cb_t,
 };
 use std::ffi::c_void;
 
@@ -78,13 +78,18 @@ impl Insn {
         }
     }
 
-    /// Has `on_access` called after each of its accesses to memory, with the exception level.
-    pub fn call_on_access(&self, accesses: qemu_plugin::MemRW, el: u8) {
-        // SAFETY: As above; `on_access` takes the level for what it is.
+    /// Has `callback` called after each of its accesses to memory, with the exception level.
+    pub fn call_on_access(
+        &self,
+        accesses: qemu_plugin::MemRW,
+        callback: qemu_plugin_vcpu_mem_cb_t,
+        el: u8,
+    ) {
+        // SAFETY: As above; `callback` takes the level for what it is.
         unsafe {
             sys::qemu_plugin_register_vcpu_mem_cb(
                 self.0,
-                Some(on_access),
+                callback,
                 QEMU_PLUGIN_CB_R_REGS,
                 accesses,
                 usize::from(el) as *mut c_void,

@@ -76,7 +76,7 @@ impl LabHost {
 impl Host for LabHost {
     type Vm = LabVm;
 
-    fn model(&self) -> MutexGuard<'_, Model> {
+    fn contract(&self) -> MutexGuard<'_, Model> {
         self.lab.model()
     }
 
@@ -150,7 +150,7 @@ impl Host for LabHost {
     }
 }
 
-/// A change of which the model knows already.
+/// A change of which the contract knows already.
 fn change_only(change: Change) -> Result<()> {
     match change {
         Change::Load(policy) => {

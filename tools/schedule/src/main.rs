@@ -22,7 +22,7 @@ use schedule::lab::LabHost as Machine;
 #[cfg(not(target_arch = "aarch64"))]
 use schedule::simulated::SimulatedHost as Machine;
 
-/// Plays schedules of guest resets, and holds what happens against a model.
+/// Plays schedules of guest resets, and holds what happens against the contract.
 #[derive(Parser)]
 enum Command {
     /// Play schedules that seeds make; one that fails is made as small as can be

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Plays a schedule on a host, and holds what happens against the model.
+//! Plays a schedule on a host, and holds what happens against the contract.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
@@ -29,37 +29,37 @@ pub struct Race {
     pub change: Option<Change>,
 }
 
-/// A host with the module. It tells its model of all that it does, but for changes and races, of
-/// which the model knows already.
+/// A host with the module. It tells its contract of all that it does, but for changes and races, of
+/// which the contract knows already.
 pub trait Host {
     type Vm: Vm;
 
-    /// The model of this host.
-    fn model(&self) -> MutexGuard<'_, Model>;
+    /// The contract of this host.
+    fn contract(&self) -> MutexGuard<'_, Model>;
 
     /// A host without VMs, with kprobes armed and no counts: with the module and this policy, or
     /// without it.
     fn begin(&self, policy: Option<Policy>) -> Result<()>;
 
-    /// Changes the host. The model is told.
+    /// Changes the host. The contract is told.
     fn change(&self, change: Change) -> Result<()>;
 
     /// Makes a VM, its vCPUs initialised for the first time.
     fn make(&self, vcpus: usize) -> Result<Self::Vm>;
 
-    /// Runs the race; the model knows of its change. Returns how many inits there were.
+    /// Runs the race; the contract knows of its change. Returns how many inits there were.
     fn race(&self, vm: &mut Self::Vm, race: &Race) -> Result<usize>;
 
-    /// Whether all counters are what the model says.
+    /// Whether all counters are what the contract says.
     fn check(&self) -> Result<()>;
 }
 
 /// A VM of such a host. Its destruction ends all that runs in it.
 pub trait Vm {
-    /// As the model knows it.
+    /// As the contract knows it.
     fn name(&self) -> &str;
 
-    /// Rewrites the code. The model is told by who calls this.
+    /// Rewrites the code. The contract is told by who calls this.
     fn write(&mut self) -> Result<()>;
 
     /// Initialises vCPUs, each in its thread if `together`.
@@ -133,7 +133,7 @@ pub fn play<H: Host>(host: &H, schedule: &Schedule) -> Result<()> {
 impl<H: Host> Play<'_, H> {
     fn check(&self) -> Result<()> {
         // Without the module there is nothing to read.
-        let loaded = self.host.model().loaded;
+        let loaded = self.host.contract().loaded;
         if loaded { self.host.check() } else { Ok(()) }
     }
 
@@ -160,7 +160,7 @@ impl<H: Host> Play<'_, H> {
             }
             Event::Write(vm) => self.slots.get_mut(vm).map_or(Ok(()), |slot| {
                 slot.vm.write()?;
-                self.host.model().write(slot.vm.name());
+                self.host.contract().write(slot.vm.name());
                 Ok(())
             }),
             Event::Init { of, together } => {
@@ -168,7 +168,7 @@ impl<H: Host> Play<'_, H> {
                 self.with(of, |slot, vcpus| {
                     slot.vm.init(vcpus, *together)?;
                     if *together && !slot.spinning.is_empty() {
-                        host.model().contended(slot.vm.name());
+                        host.contract().contended(slot.vm.name());
                     }
                     Ok(())
                 })
@@ -176,7 +176,7 @@ impl<H: Host> Play<'_, H> {
             Event::Run { of, together } => {
                 let host = self.host;
                 self.with(of, |slot, vcpus| {
-                    let work = work(host.model().covers(slot.vm.name()));
+                    let work = work(host.contract().covers(slot.vm.name()));
                     slot.vm.run(vcpus, *together, work)
                 })
             }
@@ -214,7 +214,7 @@ impl<H: Host> Play<'_, H> {
         self.with(inits, |slot, inits| {
             let mut runs = slot.these(runs);
             runs.retain(|vcpu| !inits.contains(vcpu));
-            let covers = host.model().race(slot.vm.name(), inits, &runs, change);
+            let covers = host.contract().race(slot.vm.name(), inits, &runs, change);
             let race = Race {
                 inits: inits.to_vec(),
                 work: work(covers),
@@ -222,7 +222,7 @@ impl<H: Host> Play<'_, H> {
                 change,
             };
             let inits = host.race(&mut slot.vm, &race)?;
-            host.model().race_over(slot.vm.name(), inits);
+            host.contract().race_over(slot.vm.name(), inits);
             if let Some(Change::Load(_)) = change {
                 // The race may have been over before.
                 slot.vm.init(&race.inits[..1], false)?;
@@ -233,11 +233,11 @@ impl<H: Host> Play<'_, H> {
 
     /// The change, if it is one now.
     fn possible(&self, change: Change) -> Option<Change> {
-        let model = self.host.model();
+        let contract = self.host.contract();
         let possible = match change {
-            Change::Load(_) => !model.loaded,
-            Change::Unload | Change::Switch(_) => model.loaded,
-            Change::Kprobes(armed) => model.armed != armed,
+            Change::Load(_) => !contract.loaded,
+            Change::Unload | Change::Switch(_) => contract.loaded,
+            Change::Kprobes(armed) => contract.armed != armed,
         };
         possible.then_some(change)
     }

@@ -20,7 +20,7 @@ pub struct SimulatedHost(Rc<Inner>);
 
 struct Inner {
     machine: Machine,
-    model: Mutex<Model>,
+    contract: Mutex<Model>,
     vms: RefCell<BTreeMap<String, Arc<simulated::Vm>>>,
     /// How the next threads are interleaved.
     interleaving: Cell<u64>,
@@ -48,11 +48,11 @@ impl SimulatedHost {
             NativeReset::Unmap => "unmap",
             NativeReset::None => "none",
         };
-        let mut model = Model::new(host);
-        model.trusting = trusting;
+        let mut contract = Model::new(host);
+        contract.trusting = trusting;
         Ok(Self(Rc::new(Inner {
             machine: Machine::boot(host.fwb, host.dic, native),
-            model: Mutex::new(model),
+            contract: Mutex::new(contract),
             vms: RefCell::default(),
             interleaving: Cell::new(0),
         })))
@@ -67,7 +67,7 @@ impl SimulatedHost {
         let result = play::play(self, schedule);
         if result.is_err() {
             make(Change::Unload);
-            self.model().unload();
+            self.contract().unload();
         }
         result
     }
@@ -82,8 +82,10 @@ impl SimulatedHost {
 }
 
 impl Inner {
-    fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(|error| error.into_inner())
+    fn contract(&self) -> MutexGuard<'_, Model> {
+        self.contract
+            .lock()
+            .unwrap_or_else(|error| error.into_inner())
     }
 
     /// Does all jobs at once, never interleaved in the same way.
@@ -95,12 +97,12 @@ impl Inner {
 
     fn difference(&self, name: &str, got: &str) -> Result<Vec<String>> {
         let got: Counters = got.parse().map_err(|error| anyhow!("{name}: {error}"))?;
-        let mut model = self.model();
+        let mut contract = self.contract();
         let of_vm = (name != ALL).then_some(name);
-        model.adopt(of_vm, &got);
+        contract.adopt(of_vm, &got);
         let want = match of_vm {
-            None => model.total(),
-            Some(name) => model.per_vm().get(name).copied().unwrap_or_default(),
+            None => contract.total(),
+            Some(name) => contract.per_vm().get(name).copied().unwrap_or_default(),
         };
         let lines = want.difference(&got).into_iter();
         let lines = lines.chain(got.contradictions());
@@ -111,15 +113,15 @@ impl Inner {
 impl Host for SimulatedHost {
     type Vm = SimulatedVm;
 
-    fn model(&self) -> MutexGuard<'_, Model> {
-        self.0.model()
+    fn contract(&self) -> MutexGuard<'_, Model> {
+        self.0.contract()
     }
 
     fn begin(&self, policy: Option<Policy>) -> Result<()> {
-        if !self.model().armed {
+        if !self.contract().armed {
             self.change(Change::Kprobes(true))?;
         }
-        if self.model().loaded {
+        if self.contract().loaded {
             self.change(Change::Unload)?;
         }
         policy.map_or(Ok(()), |policy| self.change(Change::Load(policy)))
@@ -127,12 +129,12 @@ impl Host for SimulatedHost {
 
     fn change(&self, change: Change) -> Result<()> {
         ensure!(make(change), "refused: {change:?}");
-        let mut model = self.model();
+        let mut contract = self.contract();
         match change {
-            Change::Load(policy) => model.load(policy),
-            Change::Unload => model.unload(),
-            Change::Switch(policy) => model.policy = policy,
-            Change::Kprobes(on) => model.armed = on,
+            Change::Load(policy) => contract.load(policy),
+            Change::Unload => contract.unload(),
+            Change::Switch(policy) => contract.policy = policy,
+            Change::Kprobes(on) => contract.armed = on,
         }
         let open = self.0.machine.gate();
         ensure!(
@@ -145,9 +147,9 @@ impl Host for SimulatedHost {
     fn make(&self, vcpus: usize) -> Result<SimulatedVm> {
         let vm = simulated::make(vcpus);
         let name = vm.number().to_string();
-        let mut model = self.model();
-        model.create(&name, vcpus);
-        (0..vcpus).for_each(|vcpu| model.init(&name, vcpu));
+        let mut contract = self.contract();
+        contract.create(&name, vcpus);
+        (0..vcpus).for_each(|vcpu| contract.init(&name, vcpu));
         self.0.vms.borrow_mut().insert(name.clone(), vm.clone());
         Ok(SimulatedVm {
             host: self.0.clone(),
@@ -198,7 +200,7 @@ impl Host for SimulatedHost {
         let host = &self.0;
         let mut wrong = Vec::new();
         for (name, vm) in host.vms.borrow().iter() {
-            let listed = host.model().per_vm().contains_key(name.as_str());
+            let listed = host.contract().per_vm().contains_key(name.as_str());
             match vm.stats() {
                 Some(got) => wrong.extend(host.difference(name, &got)?),
                 None if listed => wrong.push(format!("VM {name} has no files")),
@@ -206,7 +208,7 @@ impl Host for SimulatedHost {
             }
         }
         wrong.extend(host.difference(ALL, &host.machine.stats())?);
-        let (open, in_reset) = (host.machine.gate(), host.model().in_reset());
+        let (open, in_reset) = (host.machine.gate(), host.contract().in_reset());
         if usize::try_from(open) != Ok(in_reset) {
             wrong.push(format!("{in_reset} VMs in reset, but the gate says {open}"));
         }
@@ -215,7 +217,7 @@ impl Host for SimulatedHost {
     }
 }
 
-/// A change of which the model knows already, or is told after. Returns whether the host took it.
+/// A change of which the contract knows already, or is told after. Returns whether the host took it.
 fn make(change: Change) -> bool {
     match change {
         Change::Load(policy) => simulated::Change::Insert(policy as u64),
@@ -284,37 +286,39 @@ impl Vm for SimulatedVm {
             vm.init(vcpu);
             Ok(())
         })?;
-        let mut model = self.host.model();
-        vcpus.iter().for_each(|&vcpu| model.init(&self.name, vcpu));
+        let mut contract = self.host.contract();
+        vcpus
+            .iter()
+            .for_each(|&vcpu| contract.init(&self.name, vcpu));
         Ok(())
     }
 
     fn run(&mut self, vcpus: &[usize], together: bool, work: Work) -> Result<()> {
         let report = work == Work::Report;
         self.each(vcpus, together, move |vm, vcpu| vm.run(vcpu, report))?;
-        let mut model = self.host.model();
+        let mut contract = self.host.contract();
         for &vcpu in vcpus {
-            model.enter(&self.name, vcpu);
-            model.leave(&self.name, vcpu);
+            contract.enter(&self.name, vcpu);
+            contract.leave(&self.name, vcpu);
         }
         Ok(())
     }
 
     fn immediate(&mut self, vcpu: usize) -> Result<()> {
         self.vm.immediate(vcpu);
-        self.host.model().immediate(&self.name, vcpu);
+        self.host.contract().immediate(&self.name, vcpu);
         Ok(())
     }
 
     fn spin(&mut self, vcpu: usize) -> Result<()> {
         self.vm.spin(vcpu);
-        self.host.model().enter(&self.name, vcpu);
+        self.host.contract().enter(&self.name, vcpu);
         Ok(())
     }
 
     fn stop(&mut self, vcpu: usize) -> Result<()> {
         self.vm.stop(vcpu);
-        self.host.model().leave(&self.name, vcpu);
+        self.host.contract().leave(&self.name, vcpu);
         Ok(())
     }
 
@@ -330,6 +334,6 @@ impl Drop for SimulatedVm {
     fn drop(&mut self) {
         self.host.vms.borrow_mut().remove(&self.name);
         self.vm.clone().destroy();
-        self.host.model().destroy(&self.name);
+        self.host.contract().destroy(&self.name);
     }
 }

@@ -61,20 +61,20 @@ pub fn covers_late_writes(host: Host, state: State) -> bool {
 
 fn counters(host: Host, policy: Policy, vcpus: usize, reset: bool) -> Counters {
     const VM: &str = "vm";
-    let mut model = Model::new(host);
-    model.load(policy);
-    model.create(VM, vcpus);
-    let init_and_run = |model: &mut Model| {
-        (0..vcpus).for_each(|vcpu| model.init(VM, vcpu));
-        (0..vcpus).for_each(|vcpu| model.enter(VM, vcpu));
-        (0..vcpus).for_each(|vcpu| model.leave(VM, vcpu));
+    let mut contract = Model::new(host);
+    contract.load(policy);
+    contract.create(VM, vcpus);
+    let init_and_run = |contract: &mut Model| {
+        (0..vcpus).for_each(|vcpu| contract.init(VM, vcpu));
+        (0..vcpus).for_each(|vcpu| contract.enter(VM, vcpu));
+        (0..vcpus).for_each(|vcpu| contract.leave(VM, vcpu));
     };
-    init_and_run(&mut model);
+    init_and_run(&mut contract);
     if reset {
-        model.clear();
-        init_and_run(&mut model);
+        contract.clear();
+        init_and_run(&mut contract);
     }
-    model.total()
+    contract.total()
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use coherence::insn::Kind;
+use coherence::verdict::{self, Verdict};
 use selftest::expect::{Counters, Host};
 
 use crate::due::Due;
-use crate::oracle;
 use crate::record::{Boot, Code, Record, Section, State};
 
 /// The fewest instructions that a vCPU executes in a section: `Work` of [`selftest::guest`] up to the
@@ -53,8 +54,10 @@ impl Run {
     }
 }
 
-/// Judges one boot by the console's log and the oracle's sections.
-pub fn judge(log: &str, mut seen: BTreeMap<u64, oracle::Section>) -> Result<Run> {
+/// Judges one boot by the console's log and the oracle's verdict.
+pub fn judge(log: &str, verdict: Verdict) -> Result<Run> {
+    let sections = verdict.sections.into_iter();
+    let mut seen: BTreeMap<_, _> = sections.map(|section| (section.number, section)).collect();
     let (mut boot, mut codes, mut sections) = (None, Vec::new(), Vec::new());
     for record in Record::all(log)? {
         match record {
@@ -88,7 +91,7 @@ pub fn judge(log: &str, mut seen: BTreeMap<u64, oracle::Section>) -> Result<Run>
                     cell.wrong.push(at("the oracle saw nothing".to_owned()));
                     continue;
                 };
-                let (seen, wrong) = compare(host, said, &saw, &codes)?;
+                let (seen, wrong) = compare(host, said, &saw, &codes);
                 cell.wrong.extend(wrong.into_iter().map(at));
                 if reset > 0 {
                     cell.resets.push(seen);
@@ -100,12 +103,10 @@ pub fn judge(log: &str, mut seen: BTreeMap<u64, oracle::Section>) -> Result<Run>
     // What is left is no reset: loading, unloading, the end of VMs.
     let wrong = seen
         .into_values()
-        .filter(|saw| saw.stale_fetches + saw.dirty_reads + saw.dirty_writes > 0)
+        .filter(|saw| !saw.findings().is_empty())
         .map(|saw| {
-            format!(
-                "section {} ({}), no reset: {} stale fetches, {} dirty reads, {} dirty writes",
-                saw.number, saw.name, saw.stale_fetches, saw.dirty_reads, saw.dirty_writes
-            )
+            let (number, name, findings) = (saw.number, &saw.name, saw.findings());
+            format!("section {number} ({name}), no reset: {findings}")
         })
         .collect();
     Ok(Run { boot, cells, wrong })
@@ -122,23 +123,18 @@ fn moment(reset: usize) -> String {
 fn compare(
     host: Host,
     said: &Section,
-    saw: &oracle::Section,
+    saw: &verdict::Section,
     codes: &[Code],
-) -> Result<(Seen, Vec<String>)> {
+) -> (Seen, Vec<String>) {
     let due = match said.reset {
         0 => Due::at_first(host, said.state, said.vcpus),
         _ => Due::at_reset(host, said.state, said.vcpus),
-    };
-    let is_ours = |pc| {
-        codes
-            .iter()
-            .any(|code| (code.start..code.end).contains(&pc))
     };
     let seen = Seen {
         stale_fetches: saw.stale_fetches,
         dirty_reads: saw.dirty_reads,
         dirty_writes: saw.dirty_writes,
-        invalidations: saw.invalidations(is_ours)?,
+        invalidations: invalidations(saw, codes),
         unmaps: said.unmaps,
     };
 
@@ -182,7 +178,21 @@ fn compare(
         (None, Some(_)) => wrong.push("the module was loaded".to_owned()),
         (Some(_), None) => wrong.push("the module was not loaded".to_owned()),
     }
-    Ok((seen, wrong))
+    (seen, wrong)
+}
+
+/// How often one of these `codes` executed `ic ialluis`.
+fn invalidations(saw: &verdict::Section, codes: &[Code]) -> u64 {
+    let is_ours = |site: &&verdict::Site| {
+        let mut codes = codes.iter();
+        site.kind == Kind::IcIalluis
+            && codes.any(|code| (code.start..code.end).contains(&site.pc.0))
+    };
+    saw.sites
+        .iter()
+        .filter(is_ours)
+        .map(|site| site.count)
+        .sum()
 }
 
 #[cfg(test)]
@@ -197,11 +207,24 @@ mod tests {
     const RFC: &str = "fwb:1,dic:0,native_reset:none";
     const NO_FWB: &str = "fwb:0,dic:0,native_reset:unmap";
 
+    fn code() -> Code {
+        Code {
+            name: "kvm_arch_vcpu_ioctl".to_owned(),
+            start: OURS,
+            end: OURS + 4096,
+        }
+    }
+
+    fn site(pc: u64, kind: Kind, count: u64) -> verdict::Site {
+        let pc = verdict::Address(pc);
+        verdict::Site { pc, kind, count }
+    }
+
     /// A boot as it should be, with one cell of 8 vCPUs and two resets, to be made wrong.
     struct Recorded {
         boot: Boot,
         sections: Vec<Section>,
-        seen: Vec<oracle::Section>,
+        seen: Vec<verdict::Section>,
     }
 
     impl Recorded {
@@ -230,18 +253,16 @@ mod tests {
                         counters.to_string()
                     }),
                 });
-                let site = |pc: u64, count| oracle::Site {
-                    pc: format!("{pc:#x}"),
-                    kind: "ic_ialluis".to_owned(),
-                    count,
-                };
-                seen.push(oracle::Section {
+                seen.push(verdict::Section {
                     number,
                     guest_instructions: 72,
                     stale_fetches: due.stale.into(),
                     // That of the kernel's on account of faults is not ours.
-                    sites: vec![site(OURS, due.invalidations), site(OURS + 4096, 5)],
-                    ..oracle::Section::default()
+                    sites: vec![
+                        site(OURS, Kind::IcIalluis, due.invalidations),
+                        site(OURS + 4096, Kind::IcIalluis, 5),
+                    ],
+                    ..verdict::Section::default()
                 });
             }
             let boot = Boot {
@@ -261,16 +282,10 @@ mod tests {
         }
 
         fn judge(&self) -> Run {
-            let code = Code {
-                name: "kvm_arch_vcpu_ioctl".to_owned(),
-                start: OURS,
-                end: OURS + 4096,
-            };
-            let mut records = vec![Record::Boot(self.boot.clone()), Record::Code(code)];
+            let mut records = vec![Record::Boot(self.boot.clone()), Record::Code(code())];
             records.extend(self.sections.iter().cloned().map(Record::Section));
             let lines: Vec<_> = records.iter().map(|line| line.line().unwrap()).collect();
-            let seen = self.seen.iter().map(|saw| (saw.number, saw.clone()));
-            judge(&lines.join("\r\n"), seen.collect()).unwrap()
+            judge(&lines.join("\r\n"), Verdict::new(self.seen.clone())).unwrap()
         }
 
         fn change_stats(&mut self, section: usize, from: &str, to: &str) {
@@ -287,6 +302,26 @@ mod tests {
             );
             [run.wrong, run.cells[0].wrong.clone()].concat().join("; ")
         }
+    }
+
+    #[test]
+    fn only_our_invalidations_of_all_pes_count() {
+        let section = verdict::Section {
+            sites: vec![
+                site(OURS, Kind::IcIalluis, 3),
+                site(OURS, Kind::IcIvau, 3),
+                site(OURS + 4096, Kind::IcIalluis, 3),
+            ],
+            ..verdict::Section::default()
+        };
+        let next = Code {
+            start: OURS + 4096,
+            end: OURS + 8192,
+            ..code()
+        };
+        assert_eq!(invalidations(&section, &[]), 0);
+        assert_eq!(invalidations(&section, &[code()]), 3);
+        assert_eq!(invalidations(&section, &[code(), next]), 6);
     }
 
     #[test]
@@ -357,7 +392,7 @@ mod tests {
             (
                 HOST,
                 State(None),
-                |r| r.seen[1].sites[0].kind = "ic_iallu".to_owned(),
+                |r| r.seen[1].sites[0].kind = Kind::IcIallu,
                 "reset 1: invalidations: want 8, got 0",
             ),
             (
@@ -431,10 +466,10 @@ mod tests {
     #[test]
     fn what_is_found_outside_of_resets_is_said() {
         let mut recorded = Recorded::new(HOST, ONCE);
-        let mut other = oracle::Section {
+        let mut other = verdict::Section {
             number: 99,
             name: "unload".to_owned(),
-            ..oracle::Section::default()
+            ..verdict::Section::default()
         };
         recorded.seen.push(other.clone());
         assert_eq!(recorded.wrong(), "");
@@ -448,6 +483,6 @@ mod tests {
 
     #[test]
     fn a_log_without_a_beginning_is_refused() {
-        assert!(judge("lab: verify ended, status 0\n", BTreeMap::new()).is_err());
+        assert!(judge("lab: verify ended, status 0\n", Verdict::new(vec![])).is_err());
     }
 }

@@ -25,7 +25,7 @@ pub enum Record {
 pub struct Boot {
     /// The kernel's release.
     pub release: String,
-    /// `stock`, or how it was made wrong: see tools/mutant.
+    /// `stock`, or how it was made wrong: see tools/wrong-kernel.
     pub kernel: String,
     /// QEMU's CPU model.
     pub cpu: String,

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     cli,
     error::Error,
-    model::{Debugfs, Snapshot, Tree},
+    snapshot::{Debugfs, Snapshot, Tree},
 };
 use flate2::read::GzDecoder;
 use std::{

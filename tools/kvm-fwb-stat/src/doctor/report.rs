@@ -9,8 +9,8 @@ use super::{
 use crate::{
     counters::Stat,
     error::Error,
-    model::{Debugfs, Hooks, Lazy, Maintenance, Policy, Snapshot},
     render::{summary, units},
+    snapshot::{Debugfs, Hooks, Lazy, Maintenance, Policy, Snapshot},
 };
 use std::{
     collections::BTreeSet,

@@ -3,7 +3,7 @@
 use super::{Facts, Report};
 use crate::{
     cli,
-    model::{DEFAULT_ROOT, Tree, tests::tree},
+    snapshot::{DEFAULT_ROOT, Tree, tests::tree},
 };
 use flate2::{Compression, write::GzEncoder};
 use std::{fs, io::Write, path::Path};

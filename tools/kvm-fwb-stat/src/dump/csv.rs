@@ -4,7 +4,7 @@
 
 use crate::{
     counters::{Size, Stat, Timing},
-    model::{Figures, Snapshot},
+    snapshot::{Figures, Snapshot},
 };
 use std::io;
 

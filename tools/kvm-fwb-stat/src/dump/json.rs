@@ -5,7 +5,7 @@
 
 use crate::{
     counters::{Field, Shown, Size, Stat, Timing},
-    model::{Figures, Histogram, Hooks, Lazy, Maintenance, Policy, Snapshot, Vm},
+    snapshot::{Figures, Histogram, Hooks, Lazy, Maintenance, Policy, Snapshot, Vm},
 };
 use serde_json::{Map, Value, json};
 

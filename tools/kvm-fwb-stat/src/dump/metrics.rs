@@ -8,7 +8,7 @@
 
 use crate::{
     counters::{Field, Kind, Size, Timing, Unit},
-    model::{Histogram, Hooks, Policy, Snapshot, Vm},
+    snapshot::{Histogram, Hooks, Policy, Snapshot, Vm},
 };
 use std::fmt::{Display, Write};
 

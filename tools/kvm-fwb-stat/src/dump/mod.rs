@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A [`Snapshot`](crate::model::Snapshot) for machines.
+//! A [`Snapshot`](crate::snapshot::Snapshot) for machines.
 
 pub mod csv;
 pub mod json;

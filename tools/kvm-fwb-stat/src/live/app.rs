@@ -4,8 +4,8 @@
 
 use crate::{
     error::{Error, Result},
-    model::{Snapshot, Tree, Vm, VmId},
     render::column::{Column, View},
+    snapshot::{Snapshot, Tree, Vm, VmId},
 };
 use clap::ValueEnum;
 use ratatui::{

@@ -5,11 +5,11 @@
 use super::app::{App, Page};
 use crate::{
     counters::Stat,
-    model::{Figures, Histogram, VmId},
     render::{
         column::{self, Column, View},
         summary, units,
     },
+    snapshot::{Figures, Histogram, VmId},
 };
 use ratatui::{
     Frame,

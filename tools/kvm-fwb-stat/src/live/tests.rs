@@ -7,8 +7,8 @@ use super::{
 use crate::{
     counters::{Stat, Timing},
     error::Error,
-    model::{Snapshot, Tree, VmId, tests::tree},
     render::column::Column,
+    snapshot::{Snapshot, Tree, VmId, tests::tree},
 };
 use proptest::prelude::*;
 use ratatui::{

@@ -5,7 +5,7 @@
 use super::units;
 use crate::{
     counters::Stat,
-    model::{Change, Snapshot, Vm},
+    snapshot::{Change, Snapshot, Vm},
 };
 use clap::ValueEnum;
 use std::cmp::Ordering;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A [`Snapshot`](crate::model::Snapshot) for people: on paper (`--once`) and on the live screen.
+//! A [`Snapshot`](crate::snapshot::Snapshot) for people: on paper (`--once`) and on the live screen.
 
 pub mod column;
 pub mod once;

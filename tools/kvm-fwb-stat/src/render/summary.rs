@@ -5,7 +5,7 @@
 use super::{column::View, units};
 use crate::{
     counters::{FUNCTION, Shown, Stat, Timing, Unit},
-    model::{Figures, Maintenance, Policy, Snapshot},
+    snapshot::{Figures, Maintenance, Policy, Snapshot},
 };
 
 impl Snapshot {

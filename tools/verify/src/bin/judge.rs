@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use coherence::verdict::Verdict;
 use selftest::ktap::{Ktap, Outcome};
 use verify::judge::{Run, judge};
-use verify::{oracle, table};
+use verify::table;
 
 /// Holds what the workload said and the oracle saw against what is due.
 ///
@@ -79,7 +80,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 fn read(log: &Path) -> Result<Run> {
     let of = || log.display().to_string();
     let text = fs::read(log).with_context(of)?;
-    let verdict = oracle::read(&log.with_extension("json"))?;
+    let verdict = Verdict::read(&log.with_extension("json"))?;
     judge(&String::from_utf8_lossy(&text), verdict).with_context(of)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! RAM as the model sees it.
+//! RAM, below the caches.
 
 use std::ops::Range;
 

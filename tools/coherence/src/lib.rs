@@ -2,9 +2,9 @@
 
 //! The worst caches that the architecture allows, and what a guest finds in them.
 //!
-//! An emulator has no caches: whatever maintenance a hypervisor forgets, its guests run right. This
-//! model is told what a machine executes, keeps what caches might have kept, and reports where that
-//! is not what memory has. References are to DDI 0487, the Arm Architecture Reference Manual for
+//! An emulator has no caches: whatever maintenance a hypervisor forgets, its guests run right. An
+//! [`Oracle`] is told what a machine executes, keeps what caches might have kept, and reports where
+//! that is not what memory has. References are to DDI 0487, the Arm Architecture Reference Manual for
 //! A-profile; by name, as numbers change from issue to issue.
 //!
 //! # Instruction side ([`Finding::StaleFetch`])

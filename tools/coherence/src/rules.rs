@@ -2,7 +2,7 @@
 
 //! The rules by name, so that a test can leave one out.
 
-/// What the model takes from the architecture, or from the worst that it allows.
+/// What the oracle takes from the architecture, or from the worst that it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// What a PE has fetched it keeps until it is invalidated.

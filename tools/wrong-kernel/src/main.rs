@@ -41,7 +41,7 @@ fn main() -> Result<()> {
         .with_context(|| format!("symbols {}", arguments.symbols.display()))?;
     let mut image = fs::read(&arguments.image)
         .with_context(|| format!("image {}", arguments.image.display()))?;
-    mutate(arguments.kind, &mut image, &parse(&symbols)?)?;
+    make_wrong(arguments.kind, &mut image, &parse(&symbols)?)?;
     fs::write(&arguments.out, image)
         .with_context(|| format!("result {}", arguments.out.display()))?;
     Ok(())
@@ -61,7 +61,7 @@ fn parse(text: &str) -> Result<Symbols> {
         .collect()
 }
 
-fn mutate(kind: Kind, image: &mut [u8], symbols: &Symbols) -> Result<()> {
+fn make_wrong(kind: Kind, image: &mut [u8], symbols: &Symbols) -> Result<()> {
     // An Image is mapped from _text on as it lies in the file.
     ensure!(
         image.get(0x38..0x3c) == Some(b"ARM\x64"),
@@ -187,7 +187,7 @@ mod tests {
     fn changed(kind: Kind) -> Vec<(usize, u32)> {
         let (before, symbols) = image(&PATH);
         let mut after = before.clone();
-        mutate(kind, &mut after, &symbols).unwrap();
+        make_wrong(kind, &mut after, &symbols).unwrap();
         let word =
             |image: &[u8], at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap());
         (0..before.len())
@@ -218,7 +218,7 @@ mod tests {
     fn what_is_not_the_path_is_refused() {
         let refused = |code: &[u32]| {
             let (mut image, symbols) = image(code);
-            mutate(Kind::Rfc, &mut image, &symbols).is_err()
+            make_wrong(Kind::Rfc, &mut image, &symbols).is_err()
         };
         assert!(!refused(&PATH));
         assert!(refused(&PATH[..4]));
@@ -227,7 +227,7 @@ mod tests {
 
         let (mut image, mut symbols) = image(&PATH);
         symbols.remove("stage2_unmap_vm");
-        assert!(mutate(Kind::Rfc, &mut image, &symbols).is_err());
+        assert!(make_wrong(Kind::Rfc, &mut image, &symbols).is_err());
         assert!(parse("_text 0").is_err());
     }
 }

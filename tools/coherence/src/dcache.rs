@@ -79,7 +79,7 @@ impl Dirty {
         self.unification.set(self.bit(addr));
     }
 
-    /// Whether the line at `addr` may be dirty above the PoC; if it is, the model knows.
+    /// Whether the line at `addr` may be dirty above the PoC; if it is, [`Dcache`] knows.
     pub fn is_suspect(&self, addr: u64) -> bool {
         self.coherency.get(self.bit(addr)) || self.cleaning.load(Relaxed) > 0
     }

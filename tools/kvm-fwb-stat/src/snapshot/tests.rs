@@ -4,7 +4,7 @@ use super::{Lazy, Stats, Tree, VmId, parse};
 use crate::{
     counters::{Shown, Stat, Timing},
     error::Error,
-    model::{Change, Figures, Histogram, Policy},
+    snapshot::{Change, Figures, Histogram, Policy},
 };
 use proptest::prelude::*;
 use std::{

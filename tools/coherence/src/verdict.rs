@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The verdict on a run, as JSON.
+//! The verdict on a run, as JSON. All who write or read one do it by these types.
 
 use crate::insn::Kind;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::{fmt, fs, path::Path, process};
+use std::{collections::HashSet, fmt, fs, path::Path, process};
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -61,8 +61,45 @@ impl Section {
         }
     }
 
-    fn findings(&self) -> u64 {
-        self.stale_fetches + self.dirty_reads + self.dirty_writes
+    /// What is wrong with it, in numbers.
+    pub fn findings(&self) -> Findings {
+        Findings {
+            stale_fetches: self.stale_fetches,
+            dirty_reads: self.dirty_reads,
+            dirty_writes: self.dirty_writes,
+        }
+    }
+}
+
+/// How many findings of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Of [`Finding::StaleFetch`].
+    pub stale_fetches: u64,
+    /// Of [`Finding::DirtyRead`].
+    pub dirty_reads: u64,
+    /// Of [`Finding::DirtyWrite`].
+    pub dirty_writes: u64,
+}
+
+impl Findings {
+    /// Whether there is not one.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            stale_fetches,
+            dirty_reads,
+            dirty_writes,
+        } = self;
+        write!(
+            f,
+            "{stale_fetches} stale fetches, {dirty_reads} dirty reads, {dirty_writes} dirty writes"
+        )
     }
 }
 
@@ -151,11 +188,17 @@ impl From<Word> for String {
     }
 }
 
+fn are_coherent(sections: &[Section]) -> bool {
+    let mut findings = sections.iter().map(Section::findings);
+    findings.all(Findings::is_empty)
+}
+
 impl Verdict {
+    /// On these sections, in the order in which they began.
     pub fn new(sections: Vec<Section>) -> Self {
         Self {
             version: VERSION,
-            coherent: sections.iter().all(|section| section.findings() == 0),
+            coherent: are_coherent(&sections),
             sections,
         }
     }
@@ -168,20 +211,31 @@ impl Verdict {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        let verdict: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no verdict of the oracle", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let verdict: Self = serde_json::from_str(text).context("no verdict of the oracle")?;
+        let Self {
+            version,
+            sections,
+            coherent,
+        } = &verdict;
         ensure!(
-            verdict.version == VERSION,
-            "{} is of version {}, and this program knows {VERSION}",
-            path.display(),
-            verdict.version
+            *version == VERSION,
+            "a verdict of version {version}, and this program knows {VERSION}"
         );
         ensure!(
-            verdict.coherent == Self::new(verdict.sections.clone()).coherent,
-            "{} calls itself coherent: {}, and its sections say otherwise",
-            path.display(),
-            verdict.coherent
+            *coherent == are_coherent(sections),
+            "the verdict calls itself coherent: {coherent}, and its sections say otherwise"
         );
+        let mut numbers = HashSet::new();
+        for Section { number, .. } in sections {
+            ensure!(
+                numbers.insert(number),
+                "the verdict has section {number} twice"
+            );
+        }
         Ok(verdict)
     }
 
@@ -206,13 +260,11 @@ impl fmt::Display for Verdict {
         for section in &self.sections {
             writeln!(
                 f,
-                "section {} {:?}: {} stale fetches, {} dirty reads, {} dirty writes; \
+                "section {} {:?}: {}; \
                  {} self-modified, {} guest instructions, {} instructions, {} ic ialluis, {} ic iallu, {} ic ivau, {} tlbi, {} dc",
                 section.number,
                 section.name,
-                section.stale_fetches,
-                section.dirty_reads,
-                section.dirty_writes,
+                section.findings(),
                 section.self_modified,
                 section.guest_instructions,
                 section.instructions,
@@ -242,5 +294,53 @@ impl fmt::Display for Verdict {
             }
         }
         writeln!(f, "coherent: {}", self.coherent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(sections: &[(u64, u64)]) -> Verdict {
+        let section = |&(number, stale_fetches)| Section {
+            number,
+            stale_fetches,
+            ..Section::default()
+        };
+        Verdict::new(sections.iter().map(section).collect())
+    }
+
+    /// Whatever the oracle writes, its readers read.
+    #[test]
+    fn what_is_written_is_read() -> Result<()> {
+        let mut verdict = verdict(&[(0, 0), (7, 2)]);
+        verdict.sections[1].sites.push(Site {
+            pc: Address(0xffff_8000_8000_1000),
+            kind: Kind::IcIalluis,
+            count: 3,
+        });
+        let text = serde_json::to_string(&verdict)?;
+        assert_eq!(Verdict::parse(&text)?, verdict);
+        assert!(text.contains(r#"{"pc":"0xffff800080001000","kind":"ic_ialluis","count":3}"#));
+        let wrong = text.replace("0xffff800080001000", "kvm");
+        assert!(Verdict::parse(&wrong).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn another_version_or_a_section_twice_is_refused() {
+        let why = |verdict: &Verdict| {
+            let text = serde_json::to_string(verdict).unwrap();
+            Verdict::parse(&text).unwrap_err().to_string()
+        };
+        let good = verdict(&[(1, 0), (2, 1)]);
+        let (version, coherent) = (2, true);
+        let other = Verdict { version, ..good };
+        assert!(why(&other).contains("of version 2"));
+        let good = verdict(&[(1, 0), (2, 1)]);
+        assert!(why(&Verdict { coherent, ..good }).contains("say otherwise"));
+        assert!(why(&verdict(&[(1, 0), (1, 0)])).contains("section 1 twice"));
+        assert!(Verdict::parse("").is_err());
+        assert!(Verdict::parse("{}").is_err());
     }
 }
