@@ -2,8 +2,8 @@
 //! Single resets, for the coherence oracle to count what the host does to its caches and TLBs in each.
 
 use anyhow::{Context, Result};
+use contract::Policy;
 use kvm_ioctls::Kvm;
-use selftest::expect::Policy;
 use selftest::{marker, module};
 
 use crate::clock;

@@ -4,8 +4,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use contract::Policy;
 use kvm_ioctls::Kvm;
-use selftest::expect::Policy;
 use selftest::module;
 
 use crate::clock::{self, Samples, time};

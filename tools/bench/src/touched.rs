@@ -6,8 +6,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use contract::Policy;
 use kvm_ioctls::Kvm;
-use selftest::expect::Policy;
 use selftest::vm::{Pages, huge_page, page};
 use selftest::{marker, module};
 

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use contract::{Change, Model, Policy};
 use selftest::affinity;
-use selftest::expect::{Change, Model, Policy};
 use selftest::guest::{PSCI_CPU_ON, Routine};
 use selftest::kmsg::Kmsg;
 use selftest::lab::Lab;

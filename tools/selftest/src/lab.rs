@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::expect::{self, Host, Model, Policy};
 use anyhow::{Context, Error, Result, ensure};
+use contract::{Host, Model, Policy};
 use kvm_ioctls::Kvm;
 
 use crate::boot;
@@ -25,7 +25,7 @@ impl Lab {
     /// `facts` are what is known of the machine: `fwb:1,dic:0,...`.
     pub fn new(facts: &str, reps: usize) -> Result<Self> {
         let host = facts.parse().map_err(Error::msg)?;
-        let facts = expect::facts(facts).map_err(Error::msg)?;
+        let facts = contract::facts(facts).map_err(Error::msg)?;
         let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
         Ok(Self {
             reps,
@@ -51,12 +51,10 @@ impl Lab {
         self.model().policy
     }
 
-    /// Whether code written between the re-init and the KVM_RUN must be seen: the policy pays late,
-    /// or the code comes in by a fault, or nothing is needed.
+    /// Whether code written between the re-init and the KVM_RUN must be seen.
     pub fn covers_late_writes(&self) -> bool {
-        let host = self.host();
-        let policy = self.policy();
-        !host.needs_icache() || policy.is_per_vm() || policy == Policy::Unmap
+        let model = self.model();
+        contract::covers_late_writes(model.host, model.loaded.then_some(model.policy))
     }
 
     /// Loads the module and asserts that it sees the machine that we were told of.

@@ -5,14 +5,11 @@
 #[cfg(target_arch = "aarch64")]
 pub mod affinity;
 pub mod boot;
-pub mod expect;
 pub mod guest;
 #[cfg(target_arch = "aarch64")]
 pub mod kmsg;
-pub mod ktap;
 #[cfg(target_arch = "aarch64")]
 pub mod lab;
-pub mod latency;
 #[cfg(target_arch = "aarch64")]
 pub mod marker;
 pub mod module;

@@ -9,9 +9,9 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::boot;
-use crate::expect::Counters;
-use crate::latency::Latency;
 use anyhow::{Context, Result, anyhow};
+use contract::Counters;
+use contract::latency::Latency;
 
 pub const NAME: &str = "kvm_fwb_reset";
 pub const IMAGE: &str = "/kvm_fwb_reset.ko";

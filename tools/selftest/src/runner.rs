@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use selftest::expect::Policy;
-use selftest::ktap::{Ktap, Outcome};
+use contract::Policy;
+use contract::ktap::{Ktap, Outcome};
 
 use crate::boot;
 use crate::kmsg::Kmsg;

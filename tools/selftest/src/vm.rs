@@ -9,9 +9,9 @@ use std::sync::{Arc, Barrier, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::expect::Model;
 use crate::guest::{self, Routine};
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use contract::Model;
 use kvm_bindings::{
     KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2, KVM_MEM_GUEST_MEMFD, KVM_MP_STATE_STOPPED,
     KVM_REG_ARM_CORE, KVM_REG_ARM64, KVM_REG_SIZE_U64, KVM_SYSTEM_EVENT_RESET,

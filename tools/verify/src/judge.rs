@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use selftest::expect::{Counters, Host};
+use contract::{Counters, Host};
 
 use crate::due::Due;
 use crate::oracle;
@@ -188,7 +188,7 @@ fn compare(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selftest::expect::Policy;
+    use contract::Policy;
 
     const OURS: u64 = 0xffff_8000_8000_1000;
     const ONCE: State = State(Some(Policy::Once));

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use contract::{NativeReset, Policy};
 use elf::{ElfStream, endian::AnyEndian};
-use selftest::expect::{NativeReset, Policy};
 use selftest::guest::Routine;
 
 use crate::kmsg::Kmsg;

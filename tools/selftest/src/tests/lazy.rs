@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use contract::Policy;
 use selftest::affinity;
-use selftest::expect::Policy;
 use selftest::guest::{self, Routine};
 
 use crate::kmsg::Kmsg;

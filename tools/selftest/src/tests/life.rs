@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use selftest::expect::Policy;
+use contract::Policy;
 
 use super::victim;
 use crate::lab::Lab;

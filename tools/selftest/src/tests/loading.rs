@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use selftest::expect::Policy;
+use contract::Policy;
 use selftest::guest::Routine;
 
 use crate::lab::Lab;

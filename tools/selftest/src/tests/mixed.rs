@@ -2,7 +2,7 @@
 //! Re-inits next to something else: a vCPU that runs, other VMs, another policy.
 
 use anyhow::Result;
-use selftest::expect::Policy;
+use contract::Policy;
 use selftest::guest::Routine;
 
 use crate::lab::Lab;

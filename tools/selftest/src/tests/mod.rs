@@ -16,7 +16,7 @@ pub mod victim;
 use std::fmt;
 
 use anyhow::Result;
-use selftest::expect::Policy;
+use contract::Policy;
 
 use crate::lab::Lab;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use selftest::expect::Policy;
+use contract::Policy;
 
 use crate::kmsg::Kmsg;
 use crate::lab::Lab;

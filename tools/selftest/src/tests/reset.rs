@@ -2,7 +2,7 @@
 //! What one VM can do: every kind of re-init and of KVM_RUN that the counters tell apart.
 
 use anyhow::{Result, ensure};
-use selftest::expect::Policy;
+use contract::Policy;
 use selftest::guest::{self, Routine};
 
 use crate::lab::Lab;

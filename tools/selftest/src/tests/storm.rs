@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result};
-use selftest::expect::Policy;
+use contract::Policy;
 use selftest::guest::Routine;
 
 use crate::lab::Lab;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use selftest::ktap::{Ktap, Outcome};
+use contract::ktap::{Ktap, Outcome};
 use verify::judge::{Run, judge};
 use verify::{oracle, table};
 

@@ -8,14 +8,13 @@ use std::sync::Barrier;
 use std::thread;
 
 use anyhow::{Context, Error, Result, ensure};
+use contract::Host;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use selftest::expect::Host;
 use selftest::guest::{self, Routine};
 use selftest::lab::Lab;
 use selftest::marker;
 use selftest::module;
 use selftest::vm::{Vm, join};
-use verify::due;
 use verify::record::{Boot, Record, Section, State};
 
 use crate::code;
@@ -115,7 +114,7 @@ impl Work {
 
     /// A VM from its beginning to its end.
     fn cell(&mut self, state: State, vcpus: usize) -> Result<()> {
-        let late = due::covers_late_writes(self.host, state);
+        let late = contract::covers_late_writes(self.host, state.0);
         let mut vm = None;
         for reset in 0..=self.lab.reps {
             if module::is_loaded() {
