@@ -10,7 +10,7 @@ use crate::due::Due;
 use crate::oracle;
 use crate::record::{Boot, Code, Record, Section, State};
 
-/// The fewest instructions that a vCPU executes in a section: `Work` of [`selftest::guest`] up to the
+/// The fewest instructions that a vCPU executes in a section: `Work` of `vmm::guest` up to the
 /// store that leaves the guest, but for the first, which the completion of an older store may step
 /// over. An oracle that saw fewer did not look.
 const INSTRUCTIONS: u64 = 8;

@@ -3,9 +3,9 @@
 
 use anyhow::Result;
 use contract::Policy;
-use selftest::guest::Routine;
+use vmm::guest::Routine;
 
-use crate::lab::Lab;
+use vmm::lab::Lab;
 
 /// User-space CPU_ON re-initialises one vCPU while another runs.
 pub fn busy(lab: &Lab) -> Result<()> {

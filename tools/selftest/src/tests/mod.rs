@@ -18,7 +18,7 @@ use std::fmt;
 use anyhow::Result;
 use contract::Policy;
 
-use crate::lab::Lab;
+use vmm::lab::Lab;
 
 /// One test. It runs once under each of its policies with the module loaded and its counters at 0,
 /// or, without any, once with the module not loaded.
