@@ -43,7 +43,7 @@ impl Vcpu {
         self.index
     }
 
-    /// What it is initialised as.
+    /// What it is initialised as: a type of CPU, and its features.
     pub fn target(&self) -> &kvm_vcpu_init {
         &self.target
     }

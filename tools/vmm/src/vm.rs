@@ -30,12 +30,12 @@ pub fn kvm() -> Result<Kvm> {
 /// A VM, each of whose vCPUs reports what code it runs unless it is told otherwise.
 pub struct Vm {
     // Dropped in this order: RAM must outlive those who use it.
-    /// Those that do not spin in a thread of their own.
+    /// The vCPUs that do not spin in a thread of their own.
     pub vcpus: Vec<Vcpu>,
     /// None once it is closed.
     fd: Option<VmFd>,
     code: Code,
-    /// Further memory, and where the VMM maps it.
+    /// Memory beside RAM, and where the VMM maps it.
     slots: Vec<Slot>,
     /// Further RAM, of any size.
     extra: Option<Arc<Extra>>,

@@ -96,7 +96,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
 ];
 
-/// Those that run only where they are named: they take a host of their own.
+/// Tests that run only where they are named: they take a host of their own.
 pub const ON_REQUEST: [&str; 2] = ["ftrace_stopped", "lazy_refused"];
 
 /// What a test returns that does not apply.
