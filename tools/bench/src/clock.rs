@@ -18,7 +18,7 @@ pub fn now() -> u64 {
 /// Refuses a counter that is too coarse to count instructions.
 pub fn check() -> Result<()> {
     let frequency: u64;
-    // SAFETY: As above.
+    // SAFETY: Reads a register that Linux lets user space read.
     unsafe { asm!("mrs {}, cntfrq_el0", out(reg) frequency, options(nostack)) };
     ensure!(
         frequency == 1_000_000_000,

@@ -2,10 +2,10 @@
 //! What the kernel's slabs hold, to tell what the module keeps for each VM.
 
 use std::fs;
-use std::io;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use kvm_ioctls::Kvm;
+use vmm::limit;
 
 use crate::vm::Vm;
 
@@ -27,17 +27,7 @@ pub fn per_vm_in_reset(vms: &mut [Vm]) -> Result<u64> {
 
 /// VMs to measure that with.
 pub fn vms(kvm: &Kvm) -> Result<Vec<Vm>> {
-    let limit = libc::rlimit {
-        rlim_cur: DESCRIPTORS,
-        rlim_max: DESCRIPTORS,
-    };
-    // SAFETY: Reads the structure only.
-    let refused = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0;
-    ensure!(
-        !refused,
-        "{DESCRIPTORS} descriptors: {}",
-        io::Error::last_os_error()
-    );
+    limit::descriptors(DESCRIPTORS)?;
     (0..VMS).map(|_| Vm::new(kvm, 1)).collect()
 }
 

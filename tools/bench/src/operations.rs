@@ -2,9 +2,9 @@
 //! Single resets, for the coherence oracle to count what the host does to its caches and TLBs in each.
 
 use anyhow::{Context, Result};
+use contract::Policy;
 use kvm_ioctls::Kvm;
-use selftest::expect::Policy;
-use selftest::{marker, module};
+use vmm::{marker, module};
 
 use crate::clock;
 use crate::states::{VCPUS, load};
@@ -15,7 +15,7 @@ const BETWEEN: u64 = 1;
 
 /// Resets VMs without the module and under each policy, in sections named `STATE reset_VCPUS`.
 pub fn tell() -> Result<()> {
-    let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
+    let kvm = vmm::kvm()?;
     let mut number = BETWEEN;
     resets(&kvm, "none", &mut number)?;
     load(Policy::Once)?;

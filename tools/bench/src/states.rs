@@ -4,9 +4,9 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use contract::Policy;
 use kvm_ioctls::Kvm;
-use selftest::expect::Policy;
-use selftest::module;
+use vmm::module;
 
 use crate::clock::{self, Samples, time};
 use crate::memory;
@@ -27,7 +27,7 @@ pub fn measure() -> Result<()> {
         "{} is loaded: rmmod it first",
         module::NAME
     );
-    let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
+    let kvm = vmm::kvm()?;
 
     calls(&kvm, "none")?;
     resets(&kvm, "none")?;

@@ -6,10 +6,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use contract::{Counters, Policy};
 use kvm_ioctls::Kvm;
-use selftest::expect::Policy;
-use selftest::vm::{Pages, huge_page, page};
-use selftest::{marker, module};
+use rustix::param::page_size;
+use vmm::{Pages, huge_page, marker, module};
 
 use crate::clock::Samples;
 use crate::states::load;
@@ -24,7 +24,7 @@ const TOUCHED: [usize; 3] = [1, 10, 100];
 /// Does so without the module and under the policies that differ in unmaps shared by all vCPUs, with so
 /// much memory.
 pub fn tell(mebibytes: usize) -> Result<()> {
-    let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
+    let kvm = vmm::kvm()?;
     // Whatever the kernel puts off until after its boot is not to be counted here.
     sleep(Duration::from_secs(20));
     let mut number = BETWEEN;
@@ -42,7 +42,15 @@ pub fn tell(mebibytes: usize) -> Result<()> {
 
 fn states(kvm: &Kvm, state: &str, mebibytes: usize, number: &mut u64) -> Result<()> {
     let what = format!("touched_{mebibytes}_small");
-    resets(kvm, state, &what, mebibytes, Pages::Small, page(), number)?;
+    resets(
+        kvm,
+        state,
+        &what,
+        mebibytes,
+        Pages::Small,
+        page_size(),
+        number,
+    )?;
     let Some(huge) = huge_page() else {
         return Ok(());
     };
@@ -96,8 +104,11 @@ fn resets(
         from = to;
     }
     if module::is_loaded() {
-        let stats = module::stats("stats")?;
-        println!("bench: {state} {what}_mapped {}", count * size + page());
+        let stats = module::parse::<Counters>("stats")?;
+        println!(
+            "bench: {state} {what}_mapped {}",
+            count * size + page_size()
+        );
         println!(
             "bench: {state} {what}_bytes {}",
             stats.dcache_clean_elide_bytes

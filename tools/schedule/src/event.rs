@@ -22,7 +22,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail};
-use selftest::expect::{Change, Policy};
+use contract::{Change, Policy};
 
 /// Some vCPUs of a VM, in an order.
 #[derive(Clone, Debug, PartialEq, Eq)]

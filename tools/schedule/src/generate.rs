@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Schedules at random. A seed makes one schedule, always the same, wherever it is to be played.
 
+use contract::{Change, Policy};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use selftest::expect::{Change, Policy};
 
 use crate::event::{Event, Schedule, Vcpus};
 

@@ -7,14 +7,15 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use selftest::affinity;
-use selftest::expect::{Change, Model, Policy};
-use selftest::guest::{PSCI_CPU_ON, Routine};
-use selftest::kmsg::Kmsg;
-use selftest::lab::Lab;
-use selftest::marker;
-use selftest::module;
-use selftest::vm::{self, Spinner, join, lock};
+use contract::{Change, Model, Policy};
+use vmm::affinity;
+use vmm::guest::{PSCI_CPU_ON, Routine};
+use vmm::kmsg::Kmsg;
+use vmm::lab::Lab;
+use vmm::marker;
+use vmm::module;
+use vmm::threads::{join, lock};
+use vmm::{Spinner, Vcpu};
 
 use crate::event::Schedule;
 use crate::play::{self, Host, Race, Vm, Work};
@@ -29,7 +30,7 @@ pub struct LabHost {
 pub struct LabVm {
     // Goes first: the VM's RAM must outlive who runs in it.
     spinners: BTreeMap<usize, Spinner>,
-    vm: vm::Vm,
+    vm: vmm::Vm,
 }
 
 impl LabHost {
@@ -118,7 +119,7 @@ impl Host for LabHost {
     fn race(&self, LabVm { vm, .. }: &mut LabVm, race: &Race) -> Result<usize> {
         let (over, inits) = (AtomicBool::new(race.change.is_none()), AtomicUsize::new(0));
         let value = vm.value();
-        let rounds = |vcpu: &mut vm::Vcpu| {
+        let rounds = |vcpu: &mut Vcpu| {
             loop {
                 let last = over.load(Ordering::Relaxed);
                 if race.inits.contains(&vcpu.index()) {
@@ -163,7 +164,7 @@ fn change_only(change: Change) -> Result<()> {
 }
 
 /// On each CPU of the host: vCPUs migrate, and each PE has an instruction cache of its own.
-fn work(vcpu: &mut vm::Vcpu, work: Work, value: u16) -> Result<()> {
+fn work(vcpu: &mut Vcpu, work: Work, value: u16) -> Result<()> {
     let cpus = thread::available_parallelism()?.get();
     (0..cpus).try_for_each(|number| {
         affinity::on((vcpu.index() + number) % cpus, || match work {
@@ -178,7 +179,7 @@ fn work(vcpu: &mut vm::Vcpu, work: Work, value: u16) -> Result<()> {
 
 impl LabVm {
     /// The vCPU of that index. Those that spin are elsewhere.
-    fn vcpu(&mut self, index: usize) -> Result<&mut vm::Vcpu> {
+    fn vcpu(&mut self, index: usize) -> Result<&mut Vcpu> {
         let mut vcpus = self.vm.vcpus.iter_mut();
         vcpus
             .find(|vcpu| vcpu.index() == index)
@@ -189,7 +190,7 @@ impl LabVm {
         &mut self,
         vcpus: &[usize],
         together: bool,
-        work: impl Fn(&mut vm::Vcpu) -> Result<()> + Sync,
+        work: impl Fn(&mut Vcpu) -> Result<()> + Sync,
     ) -> Result<()> {
         if together {
             return self.vm.parallel_if(|vcpu| vcpus.contains(&vcpu), work);

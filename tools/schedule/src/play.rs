@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 
 use anyhow::{Context, Result};
-use selftest::expect::{Change, Model, Policy};
+use contract::{Change, Model, Policy};
 
 use crate::event::{Event, Schedule, Vcpus};
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
-use selftest::expect::{Change, Counters, Host as HostFacts, Model, NativeReset, Policy};
+use contract::{Change, Counters, Host as HostFacts, Model, NativeReset, Policy};
 use simulated::{Job, Machine, RunError};
 
 use crate::event::Schedule;

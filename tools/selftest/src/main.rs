@@ -4,12 +4,11 @@
 //! the module at /kvm_fwb_reset.ko, not loaded.
 
 #[cfg(target_arch = "aarch64")]
+mod poison;
+#[cfg(target_arch = "aarch64")]
 mod runner;
 #[cfg(target_arch = "aarch64")]
 mod tests;
-
-#[cfg(target_arch = "aarch64")]
-use selftest::{boot, kmsg, lab, module, vm};
 
 #[cfg(target_arch = "aarch64")]
 fn main() -> std::process::ExitCode {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::boot;
+use vmm::boot;
 
 /// Where the memory of the module, and of what it makes in debugfs, comes from.
 fn concerns(cache: &str) -> bool {

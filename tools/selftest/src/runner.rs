@@ -1,39 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The command line, and the run of the tests one after the other.
 
-use std::env;
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use selftest::expect::Policy;
-use selftest::ktap::{Ktap, Outcome};
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser;
+use contract::Policy;
+use contract::ktap::{Ktap, Outcome};
+use vmm::kmsg::Kmsg;
+use vmm::lab::Lab;
+use vmm::{boot, limit, module};
 
-use crate::boot;
-use crate::kmsg::Kmsg;
-use crate::lab::Lab;
-use crate::module;
+use crate::poison;
 use crate::tests::{ON_REQUEST, Skip, TESTS, Test, refusals, victim};
 
-const USAGE: &str = "\
-usage: selftest [--reps N] [--expect FACTS] [NAME...]
-       selftest --list
-       selftest --without-kvm
-NAME is a test, or a test and a policy: `sequence`, `sequence.once`. Without any all run, but for
-those that take a host of their own: `ftrace_stopped`, `lazy_refused`.
-FACTS are what the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`: the names
-and values of the module's `host` file, with fwb and dic at least. Without --expect they are taken
-from `fwb.expect=FACTS` on the kernel's command line. With `fwb.events` there, the module's trace events
-are on whenever it is loaded; with `slab_debug=`, each test ends in a look at what it freed. --without-kvm is for a host that was booted with
-kvm-arm.mode=none: the one test there is that the module refuses it.";
-
+/// Resets guests in every way a VMM can, and checks what they ran and what kvm_fwb_reset counted
+///
+/// With `fwb.events` on the kernel's command line the module's trace events are on whenever it is loaded;
+/// with `slab_debug=`, each test ends in a look at what it freed.
+#[derive(Parser)]
+#[command(name = "selftest")]
 struct Options {
-    reps: usize,
-    facts: String,
+    /// How often each test repeats what it does
+    #[arg(long, value_name = "N", default_value = "2")]
+    reps: NonZeroUsize,
+    /// What the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`
+    ///
+    /// Names and values of the module's `host` file, with fwb and dic at least. Else they are taken from
+    /// `fwb.expect=FACTS` on the kernel's command line.
+    #[arg(long, value_name = "FACTS")]
+    expect: Option<String>,
+    /// Print the names of all tests
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// Test, on a host booted with kvm-arm.mode=none, that the module refuses it
+    #[arg(long, exclusive = true)]
+    without_kvm: bool,
+    /// Be a VMM in that state, to be killed: for the tests that start one
+    #[arg(long, value_name = "STATE", exclusive = true, hide = true)]
+    victim: Option<String>,
+    /// A test, or a test and a policy: `sequence`, `sequence.once`
+    ///
+    /// Without any all run, but for those that take a host of their own: `ftrace_stopped`, `lazy_refused`.
+    #[arg(value_name = "NAME")]
     names: Vec<String>,
 }
+
+/// A thousand VMs, a few descriptors each.
+const DESCRIPTORS: u64 = 16384;
 
 /// A test under one policy, or one that loads the module for itself.
 struct Case {
@@ -43,7 +61,7 @@ struct Case {
 }
 
 pub fn main() -> ExitCode {
-    match run(&env::args().skip(1).collect::<Vec<_>>()) {
+    match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -53,34 +71,33 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[String]) -> Result<bool> {
-    match arguments.first().map(String::as_str) {
-        Some("-h" | "--help") => {
-            println!("{USAGE}");
-            return Ok(true);
-        }
-        Some("--list") => {
-            cases().iter().for_each(|case| println!("{}", case.name));
-            return Ok(true);
-        }
-        Some("--without-kvm") => {
-            let mut ktap = Ktap::start(io::stdout(), 1)?;
-            ktap.result("without_kvm", outcome(refusals::without_kvm()))?;
-            return Ok(ktap.finish()?);
-        }
-        // The test of killed VMMs starts these.
-        Some("--victim") => return victim::main(&arguments[1..]).map(|()| true),
-        _ => {}
+fn run(options: &Options) -> Result<bool> {
+    if options.list {
+        cases().iter().for_each(|case| println!("{}", case.name));
+        return Ok(true);
     }
-    let options = parse(arguments)?;
+    if options.without_kvm {
+        let mut ktap = Ktap::start(io::stdout(), 1)?;
+        ktap.result("without_kvm", outcome(refusals::without_kvm()))?;
+        return Ok(ktap.finish()?);
+    }
+    if let Some(state) = &options.victim {
+        return victim::main(state).map(|()| true);
+    }
     let cases = select(&options.names)?;
+    let facts = match &options.expect {
+        Some(facts) => facts.clone(),
+        None => boot::word("fwb.expect")?.context(
+            "what machine is this? give --expect, or fwb.expect= on the kernel's command line",
+        )?,
+    };
     ensure!(
         !module::is_loaded(),
         "{} is loaded: rmmod it first",
         module::NAME
     );
-    raise_file_limit()?;
-    let lab = Lab::new(&options.facts, options.reps)?;
+    limit::descriptors(DESCRIPTORS)?;
+    let lab = Lab::new(&facts, options.reps.get())?;
     let mut kmsg = Kmsg::open().context("/dev/kmsg")?;
 
     let mut ktap = Ktap::start(io::stdout(), cases.len())?;
@@ -106,41 +123,6 @@ fn run(arguments: &[String]) -> Result<bool> {
         lab.unload()?;
     }
     Ok(ktap.finish()?)
-}
-
-fn parse(arguments: &[String]) -> Result<Options> {
-    let mut options = Options {
-        reps: 2,
-        facts: String::new(),
-        names: Vec::new(),
-    };
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        let mut value = || {
-            arguments
-                .next()
-                .with_context(|| format!("{argument} wants a value: see --help"))
-        };
-        match argument.as_str() {
-            "--reps" => {
-                let text = value()?;
-                options.reps = text
-                    .parse()
-                    .ok()
-                    .filter(|&reps| reps > 0)
-                    .with_context(|| format!("--reps: want a number above 0, got {text}"))?;
-            }
-            "--expect" => options.facts = value()?.clone(),
-            option if option.starts_with('-') => bail!("unknown option {option}: see --help"),
-            name => options.names.push(name.to_owned()),
-        }
-    }
-    if options.facts.is_empty() {
-        options.facts = boot::word("fwb.expect")?.context(
-            "what machine is this? give --expect, or fwb.expect= on the kernel's command line",
-        )?;
-    }
-    Ok(options)
 }
 
 fn cases() -> Vec<Case> {
@@ -181,19 +163,6 @@ fn select(names: &[String]) -> Result<Vec<Case>> {
     Ok(all.into_iter().filter(wanted).collect())
 }
 
-/// A thousand VMs take more descriptors than a process gets by default.
-fn raise_file_limit() -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: 16384,
-        rlim_max: 16384,
-    };
-    // SAFETY: The kernel only reads the structure.
-    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 fn run_case(lab: &Lab, case: &Case, kmsg: &mut Kmsg) -> Result<()> {
     let result = catch_unwind(AssertUnwindSafe(|| match case.policy {
         Some(policy) => {
@@ -208,7 +177,7 @@ fn run_case(lab: &Lab, case: &Case, kmsg: &mut Kmsg) -> Result<()> {
         }
     }))
     .unwrap_or_else(|_| Err(anyhow!("the test panicked")));
-    selftest::poison::look()?;
+    poison::look()?;
     // The kernel's own complaints come first: they explain the rest.
     let splats = kmsg.splats()?;
     ensure!(

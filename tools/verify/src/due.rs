@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is due at a VM's reset, from what the policies promise and what the architecture demands.
 
-use selftest::expect::{Counters, Host, Model, Policy};
+use contract::{Counters, Host, Model, Policy};
 
 use crate::record::State;
 
@@ -49,14 +49,6 @@ impl Due {
             elides: false,
         }
     }
-}
-
-/// Whether what user space writes after the re-init, and before any vCPU runs again, is to be seen as
-/// well: the policy pays late, or code and data come in by a fault, or nothing is needed.
-pub fn covers_late_writes(host: Host, state: State) -> bool {
-    let due = Due::at_reset(host, state, 1);
-    let pays_late = state.0.is_some_and(Policy::is_per_vm);
-    host.fwb && host.dic || due.unmaps > 0 || pays_late
 }
 
 fn counters(host: Host, policy: Policy, vcpus: usize, reset: bool) -> Counters {
@@ -115,20 +107,6 @@ mod tests {
             let no_fwb = "fwb:0,dic:0,native_reset:unmap";
             assert_eq!(due(no_fwb, vcpus), [each, each, each, one, each, one]);
         }
-    }
-
-    #[test]
-    fn what_covers_late_writes() {
-        let covered = |facts: &str| {
-            let host = facts.parse().unwrap();
-            STATES.map(|state| covers_late_writes(host, state))
-        };
-        let [icache, legacy] = ["icache", "unmap"]
-            .map(|native| covered(&format!("fwb:1,dic:0,native_reset:{native}")));
-        assert_eq!(icache, [false, false, false, true, true, true]);
-        assert_eq!(legacy, [true, true, false, true, true, true]);
-        assert_eq!(covered("fwb:1,dic:1"), [true; 6]);
-        assert_eq!(covered("fwb:0,dic:0"), [true; 6]);
     }
 
     #[test]

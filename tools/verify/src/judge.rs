@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use coherence::insn::Kind;
 use coherence::verdict::{self, Verdict};
-use selftest::expect::{Counters, Host};
+use contract::{Counters, Host};
 
 use crate::due::Due;
 use crate::record::{Boot, Code, Record, Section, State};
 
-/// The fewest instructions that a vCPU executes in a section: `Work` of [`selftest::guest`] up to the
+/// The fewest instructions that a vCPU executes in a section: `Work` of `vmm::guest` up to the
 /// store that leaves the guest, but for the first, which the completion of an older store may step
 /// over. An oracle that saw fewer did not look.
 const INSTRUCTIONS: u64 = 8;
@@ -198,7 +198,7 @@ fn invalidations(saw: &verdict::Section, codes: &[Code]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selftest::expect::Policy;
+    use contract::Policy;
 
     const OURS: u64 = 0xffff_8000_8000_1000;
     const ONCE: State = State(Some(Policy::Once));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
-use selftest::expect::Policy;
+use contract::Policy;
 use serde::{Deserialize, Serialize};
 
 /// What the workload's lines begin with; all others are the kernel's or the lab's.
@@ -29,7 +29,7 @@ pub struct Boot {
     pub kernel: String,
     /// QEMU's CPU model.
     pub cpu: String,
-    /// What is known of both: see [`selftest::expect::facts`].
+    /// What is known of both: see [`contract::facts`].
     pub facts: String,
     pub states: Vec<State>,
     /// vCPUs of the VMs that are reset, a VM of each in each state.

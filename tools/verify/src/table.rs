@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Display, Write};
 
-use selftest::expect::Host;
+use contract::Host;
 
 use crate::judge::{Cell, Run, Seen};
 

@@ -11,14 +11,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use contract::{NativeReset, Policy};
 use elf::{ElfStream, endian::AnyEndian};
-use selftest::expect::{NativeReset, Policy};
-use selftest::guest::Routine;
+use vmm::guest::Routine;
 
-use crate::kmsg::Kmsg;
-use crate::lab::Lab;
-use crate::module;
-use crate::vm::Vm;
+use vmm::Vm;
+use vmm::kmsg::Kmsg;
+use vmm::lab::Lab;
+use vmm::module;
 
 /// Off and on again while the module is there.
 pub fn disarmed_after_load(lab: &Lab) -> Result<()> {

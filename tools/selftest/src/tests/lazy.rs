@@ -7,16 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use selftest::affinity;
-use selftest::expect::Policy;
-use selftest::guest::{self, Routine};
+use contract::{Counters, Policy};
+use rustix::io::Errno;
+use rustix::param::page_size;
+use rustix::thread::gettid;
+use vmm::affinity;
+use vmm::guest::{self, Routine};
 
-use crate::kmsg::Kmsg;
-use crate::lab::Lab;
-use crate::module;
 use crate::tests::Skip;
 use crate::tests::hooks::{TRACING, trace};
-use crate::vm::{Extra, Pages, Vm, huge_page, join, page};
+use vmm::kmsg::Kmsg;
+use vmm::lab::Lab;
+use vmm::module;
+use vmm::{Extra, Pages, Vm, huge_page, threads::join};
 
 /// The size of a slot with room for so many bytes.
 fn slot(bytes: usize) -> usize {
@@ -50,7 +53,7 @@ fn sweep(vm: &mut Vm, vcpu: usize, step: usize, words: &[u32]) -> Result<()> {
 /// own tracing sees nothing cleaned, and TLB invalidations for each slot and each table alone.
 pub fn left_out(lab: &Lab) -> Result<()> {
     // More than one table's worth of small pages.
-    small_or_huge(lab, Pages::Small, page(), 1100)?;
+    small_or_huge(lab, Pages::Small, page_size(), 1100)?;
     match huge_page() {
         Some(size) => small_or_huge(lab, Pages::Huge(size), size, 3),
         None => Ok(()),
@@ -89,18 +92,18 @@ fn small_or_huge(lab: &Lab, pages: Pages, step: usize, count: usize) -> Result<(
         let when = format!("{pages:?}, round {round}");
         lab.check(&format!("{when}: in reset"))?;
 
-        let stats = module::stats(&format!("vms/{}/stats", vm.shown()))?;
+        let stats = module::parse::<Counters>(&format!("vms/{}/stats", lab.shown(&vm)))?;
         let got = (stats.dcache_clean_elide_bytes, stats.tlbi_elide, &seen[..]);
         let mapped = count as u64 + 1;
         // Their pages are freed at once. One has the page of routines.
         let tables = 1 + if pages == Pages::Small {
-            (count * size_of::<u64>()).div_ceil(page()) as u64
+            (count * size_of::<u64>()).div_ceil(page_size()) as u64
         } else {
             0
         };
         let want: (_, _, &[_]) = match (is_lazy(lab)?, lab.host().fwb) {
             (true, _) => {
-                let bytes = (count * step + page()) as u64;
+                let bytes = (count * step + page_size()) as u64;
                 (bytes, mapped, &[0, vhe * tables, 1, 1])
             }
             (false, false) => (0, 0, &[mapped, vhe * (mapped + tables), 0, 0]),
@@ -138,7 +141,7 @@ pub fn another_first(lab: &Lab) -> Result<()> {
         lab.check(&format!("round {round}: the second"))?;
         vm.vcpus[0].reset(Routine::Report)?;
         lab.check(&format!("round {round}: both"))?;
-        let stats = module::stats("stats")?;
+        let stats = module::parse::<Counters>("stats")?;
         let left_out = (stats.dcache_clean_elide_bytes, stats.tlbi_elide);
         ensure!(
             left_out == (0, 0),
@@ -157,7 +160,7 @@ type Replace = fn(&Extra, usize, usize) -> Result<()>;
 /// QEMU empties them at each write to HCR_EL2 that changes VM, on the way into the guest. That they are
 /// invalidated is [`left_out`]'s to see.
 pub fn replaced(lab: &Lab) -> Result<()> {
-    small_or_huge_replaced(lab, Pages::Small, page(), 12)?;
+    small_or_huge_replaced(lab, Pages::Small, page_size(), 12)?;
     match huge_page() {
         Some(size) => small_or_huge_replaced(lab, Pages::Huge(size), size, 3),
         None => Ok(()),
@@ -209,7 +212,7 @@ pub fn taken_away(lab: &Lab) -> Result<()> {
     const RANGES: usize = 512;
     const SOME: usize = 4;
     let rounds = 100 * lab.reps;
-    let step = page();
+    let step = page_size();
     let (mut vm, mut other) = (lab.vm(1)?, lab.vm(2)?);
     let ram = vm.add_ram(slot(PAGES * step), Pages::Small)?;
     let others = other.add_ram(slot(RANGES * step), Pages::Small)?;
@@ -295,8 +298,7 @@ impl Witness {
     fn count(event: &str, keys: &str) -> Result<u64> {
         let path = format!("{TRACING}/events/lazy/{event}/hist");
         let text = fs::read_to_string(&path).context(path)?;
-        // SAFETY: Takes nothing and cannot fail.
-        let wanted = format!("common_pid: {}{keys}", unsafe { libc::gettid() });
+        let wanted = format!("common_pid: {}{keys}", gettid());
         // { common_pid: 123, addr: 45, size: 6 } hitcount: 7, with blanks before each number
         let found = text.lines().find_map(|line| {
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -326,7 +328,7 @@ pub fn refused(lab: &Lab) -> Result<()> {
         return Err(Skip("the policy `lazy` is to be had here").into());
     }
     let refused = |what: &str, result: std::io::Result<()>| match result {
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => Ok(()),
         other => bail!("{what}: want EOPNOTSUPP, got {other:?}"),
     };
     let mut log = Kmsg::open().context("/dev/kmsg")?;

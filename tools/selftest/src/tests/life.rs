@@ -5,12 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use selftest::expect::Policy;
+use contract::{Counters, Policy};
 
 use super::victim;
-use crate::lab::Lab;
-use crate::module;
-use crate::vm::join;
+use vmm::lab::Lab;
+use vmm::module;
+use vmm::threads::join;
 
 /// Nobody will pay for a VM that is gone, and the next one at its address starts anew.
 pub fn destroyed_in_reset(lab: &Lab) -> Result<()> {
@@ -30,7 +30,7 @@ pub fn destroyed_in_reset(lab: &Lab) -> Result<()> {
 pub fn killed(lab: &Lab) -> Result<()> {
     for (state, owed) in victim::STATES {
         let (mut child, line) = victim::start(state)?;
-        let pending = module::stats("stats")?.pending;
+        let pending = module::parse::<Counters>("stats")?.pending;
         child.kill()?;
         child.wait()?;
         ensure!(line == "ready\n", "{state}: the VMM did not get there");
@@ -79,7 +79,7 @@ pub fn same_name(lab: &Lab) -> Result<()> {
     first.reset()?;
     second.reset()?;
     ensure!(
-        second.shown().contains("-vm"),
+        lab.shown(&second).contains("-vm"),
         "the same descriptor was not to be had again"
     );
     lab.check("both in reset")?;

@@ -6,19 +6,17 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use selftest::expect::Policy;
-use selftest::guest::Routine;
+use contract::Policy;
+use rustix::io::Errno;
+use vmm::guest::Routine;
 
-use crate::lab::Lab;
-use crate::module;
+use vmm::lab::Lab;
+use vmm::module;
 
-fn refused(what: &str, result: io::Result<()>, errno: i32) -> Result<()> {
+fn refused(what: &str, result: io::Result<()>, errno: Errno) -> Result<()> {
     match result {
-        Err(error) if error.raw_os_error() == Some(errno) => Ok(()),
-        other => bail!(
-            "{what}: want {}, got {other:?}",
-            io::Error::from_raw_os_error(errno)
-        ),
+        Err(error) if Errno::from_io_error(&error) == Some(errno) => Ok(()),
+        other => bail!("{what}: want {errno}, got {other:?}"),
     }
 }
 
@@ -28,7 +26,7 @@ pub fn policy_parameter(lab: &Lab) -> Result<()> {
         refused(
             number,
             module::insert(&format!("policy={number}")),
-            libc::EINVAL,
+            Errno::INVAL,
         )?;
         ensure!(
             !module::is_loaded(),
@@ -58,7 +56,7 @@ pub fn load_twice(lab: &Lab) -> Result<()> {
     lab.switch(Policy::Fwb)?;
     let mut vm = lab.vm(2)?;
     vm.report()?;
-    refused("a second insmod", module::insert("policy=2"), libc::EEXIST)?;
+    refused("a second insmod", module::insert("policy=2"), Errno::EXIST)?;
     assert_policy(Policy::Fwb)?;
     vm.reset()?;
     lab.check("after a second insmod")
@@ -81,7 +79,7 @@ pub fn policy_file(lab: &Lab) -> Result<()> {
         lab.switch(policy)?;
         assert_policy(policy)?;
         for wrong in WRONG.into_iter().chain([long.as_str()]) {
-            refused(wrong, module::write("policy", wrong), libc::EINVAL)?;
+            refused(wrong, module::write("policy", wrong), Errno::INVAL)?;
             assert_policy(policy)?;
         }
     }
@@ -182,7 +180,7 @@ pub fn unload_with_open_file(lab: &Lab) -> Result<()> {
         refused(
             &format!("rmmod with {file} open"),
             module::remove(),
-            libc::EWOULDBLOCK,
+            Errno::WOULDBLOCK,
         )?;
         ensure!(
             !io::read_to_string(&open)?.is_empty(),

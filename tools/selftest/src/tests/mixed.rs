@@ -2,10 +2,10 @@
 //! Re-inits next to something else: a vCPU that runs, other VMs, another policy.
 
 use anyhow::Result;
-use selftest::expect::Policy;
-use selftest::guest::Routine;
+use contract::Policy;
+use vmm::guest::Routine;
 
-use crate::lab::Lab;
+use vmm::lab::Lab;
 
 /// User-space CPU_ON re-initialises one vCPU while another runs.
 pub fn busy(lab: &Lab) -> Result<()> {

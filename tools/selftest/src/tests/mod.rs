@@ -16,9 +16,9 @@ pub mod victim;
 use std::fmt;
 
 use anyhow::Result;
-use selftest::expect::Policy;
+use contract::Policy;
 
-use crate::lab::Lab;
+use vmm::lab::Lab;
 
 /// One test. It runs once under each of its policies with the module loaded and its counters at 0,
 /// or, without any, once with the module not loaded.
@@ -96,7 +96,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
 ];
 
-/// Those that run only where they are named: they take a host of their own.
+/// Tests that run only where they are named: they take a host of their own.
 pub const ON_REQUEST: [&str; 2] = ["ftrace_stopped", "lazy_refused"];
 
 /// What a test returns that does not apply.

@@ -2,10 +2,11 @@
 //! What KVM was told to be by `kvm-arm.mode=` on the kernel's command line.
 
 use anyhow::{Context, Result, ensure};
+use rustix::io::Errno;
 
-use crate::boot;
-use crate::kmsg::Kmsg;
-use crate::lab::Lab;
+use vmm::boot;
+use vmm::kmsg::Kmsg;
+use vmm::lab::Lab;
 
 /// pKVM keeps its VMs in a table (KVM_MAX_PVMS in arch/arm64/include/asm/kvm_pkvm.h).
 const PROTECTED_VMS: usize = 255;
@@ -20,8 +21,8 @@ pub fn refuses_another(lab: &Lab) -> Result<()> {
     let error = lab.vm(1).err().context("more VMs than KVM should have")?;
     let errno = error
         .downcast_ref::<kvm_ioctls::Error>()
-        .map(|error| error.errno());
-    ensure!(errno == Some(libc::ENOMEM), "one VM too many: {error:#}");
+        .map(|error| Errno::from_raw_os_error(error.errno()));
+    ensure!(errno == Some(Errno::NOMEM), "one VM too many: {error:#}");
     Ok(())
 }
 

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use selftest::expect::Policy;
+use contract::Policy;
+use rustix::io::Errno;
 
-use crate::kmsg::Kmsg;
-use crate::lab::Lab;
-use crate::module;
+use vmm::kmsg::Kmsg;
+use vmm::lab::Lab;
+use vmm::module;
 
 /// The module again, under another name: both would redirect the same functions.
 pub fn second_copy(lab: &Lab) -> Result<()> {
@@ -18,7 +19,7 @@ pub fn second_copy(lab: &Lab) -> Result<()> {
     let image = fs::read(module::IMAGE).context(module::IMAGE)?;
     fs::write(copy, renamed(&image, module::NAME, &other)).context("copy")?;
 
-    refused(copy, &other, libc::EBUSY, "")?;
+    refused(copy, &other, Errno::BUSY, "")?;
 
     // The first is none the worse for it.
     let mut vm = lab.vm(2)?;
@@ -32,7 +33,7 @@ pub fn second_copy(lab: &Lab) -> Result<()> {
 
 /// KVM that was never initialised, as with `kvm-arm.mode=none`. Not one of the tests that want KVM.
 pub fn without_kvm() -> Result<()> {
-    refused(Path::new(module::IMAGE), module::NAME, libc::ENODEV, "")
+    refused(Path::new(module::IMAGE), module::NAME, Errno::NODEV, "")
 }
 
 /// The module as it would be, built for another build of a kernel of this release.
@@ -44,17 +45,17 @@ pub fn another_build(_: &Lab) -> Result<()> {
     let file = Path::new("/tmp/other.ko");
     fs::write(file, renamed(&image, running, &other)).context("a module for another build")?;
     let message = format!("built for the kernel '{other}', but this is '{running}'");
-    refused(file, module::NAME, libc::ENOEXEC, &message)
+    refused(file, module::NAME, Errno::NOEXEC, &message)
 }
 
 /// Loading fails as it should, with one line in the log that has `message`, and leaves no module and no
 /// files.
-fn refused(image: &Path, name: &str, errno: i32, message: &str) -> Result<()> {
+fn refused(image: &Path, name: &str, errno: Errno, message: &str) -> Result<()> {
     let mut log = Kmsg::open().context("/dev/kmsg")?;
     let parameters = format!("policy={}", Policy::Once as u8);
     match module::insert_from(image, &parameters) {
-        Err(error) if error.raw_os_error() == Some(errno) => (),
-        other => bail!("insmod: want errno {errno}, got {other:?}"),
+        Err(error) if Errno::from_io_error(&error) == Some(errno) => (),
+        other => bail!("insmod: want {errno}, got {other:?}"),
     }
     let said: Vec<_> = log
         .records()?

@@ -2,11 +2,12 @@
 //! What one VM can do: every kind of re-init and of KVM_RUN that the counters tell apart.
 
 use anyhow::{Result, ensure};
-use selftest::expect::Policy;
-use selftest::guest::{self, Routine};
+use contract::Policy;
+use rustix::io::Errno;
+use vmm::guest::{self, Routine};
 
-use crate::lab::Lab;
-use crate::vm::{Exit, Vm};
+use vmm::lab::Lab;
+use vmm::{Exit, Vm};
 
 /// One vCPU, a few, and enough to make one invalidation per vCPU hurt.
 fn sizes(lab: &Lab) -> &'static [usize] {
@@ -150,19 +151,19 @@ pub fn failing_run(lab: &Lab) -> Result<()> {
     vm.vcpus[1].start(Routine::Fail, &[])?;
     let exit = vm.vcpus[1].run()?;
     ensure!(
-        exit == Exit::Error(libc::ENOSYS),
+        exit == Exit::Error(Errno::NOSYS),
         "a load KVM cannot emulate: got {exit:?}"
     );
     lab.check("after a KVM_RUN that failed")?;
     vm.reset()?;
     lab.check("in reset again")?;
-    vm.vcpus[1].interrupt()?;
+    vm.interrupt(1)?;
     lab.check("after a KVM_RUN that a signal ended")?;
     vm.reset()?;
-    vm.vcpus[1].run_with_signal_pending()?;
+    vm.run_with_signal_pending(1)?;
     lab.check("after a KVM_RUN that a signal kept from the guest")?;
     vm.reset()?;
-    vm.vcpus[1].run_stopped()?;
+    vm.run_stopped(1)?;
     lab.check("after a KVM_RUN of a vCPU that is powered off")?;
     vm.reset()?;
     vm.run_uninitialised()?;

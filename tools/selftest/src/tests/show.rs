@@ -4,11 +4,12 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use selftest::guest;
+use contract::Counters;
+use vmm::guest;
 
-use crate::lab::Lab;
-use crate::module;
 use crate::tests::hooks::{TRACING, trace};
+use vmm::lab::Lab;
+use vmm::module;
 
 /// A VM's `info` says what the VM is, and what it owes at each moment.
 pub fn info(lab: &Lab) -> Result<()> {
@@ -54,7 +55,7 @@ pub fn trace_events(lab: &Lab) -> Result<()> {
     result?;
 
     let text = fs::read_to_string(format!("{TRACING}/trace"))?;
-    let stats = module::stats("stats")?;
+    let stats = module::parse::<Counters>("stats")?;
     let ours = format!(": vm={} ", vm.name());
     for (event, want) in [
         ("vcpu_reset", stats.vcpu_reset),

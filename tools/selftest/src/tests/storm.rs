@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result};
-use selftest::expect::Policy;
-use selftest::guest::Routine;
+use contract::Policy;
+use rustix::io::Errno;
+use vmm::guest::Routine;
 
-use crate::lab::Lab;
-use crate::module;
-use crate::vm::{Vm, join};
+use vmm::lab::Lab;
+use vmm::module;
+use vmm::{Vm, threads::join};
 
 pub fn switch_storm(lab: &Lab) -> Result<()> {
     storm(lab, 100, |change| {
@@ -45,7 +46,7 @@ pub fn load_storm(lab: &Lab) -> Result<()> {
 fn remove_between_readers() -> Result<()> {
     let mut result = module::remove();
     for _ in 0..10_000 {
-        let in_use = |error: &io::Error| error.raw_os_error() == Some(libc::EWOULDBLOCK);
+        let in_use = |error: &io::Error| Errno::from_io_error(error) == Some(Errno::WOULDBLOCK);
         if !result.as_ref().is_err_and(in_use) {
             break;
         }

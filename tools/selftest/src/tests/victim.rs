@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use selftest::guest::Routine;
+use vmm::guest::Routine;
 
-use crate::lab::Lab;
-use crate::vm::Vcpu;
+use vmm::Vcpu;
+use vmm::lab::Lab;
 
 /// The states, and whether the VM is owed an invalidation in them; in a storm now it is, now not.
 pub const STATES: [(&str, Option<bool>); 6] = [
@@ -36,15 +36,13 @@ pub fn start(state: &str) -> Result<(Child, String)> {
     Ok((child, line))
 }
 
-pub fn main(arguments: &[String]) -> Result<()> {
-    let [state] = arguments else {
-        bail!("--victim wants a state")
-    };
+/// The VMM: gets into that state.
+pub fn main(state: &str) -> Result<()> {
     // No module is looked at here, so that the facts do not matter.
     let lab = Lab::new("fwb:0,dic:0", 1)?;
     let mut vm = lab.vm(4)?;
     vm.report()?;
-    match state.as_str() {
+    match state {
         "stopped" => wait(),
         "in_reset" => {
             vm.reset()?;

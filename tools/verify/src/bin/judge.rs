@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use coherence::verdict::Verdict;
-use selftest::ktap::{Ktap, Outcome};
+use contract::ktap::{Ktap, Outcome};
 use verify::judge::{Run, judge};
 use verify::table;
 

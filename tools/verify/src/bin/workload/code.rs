@@ -4,8 +4,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use selftest::module;
 use verify::record::Code;
+use vmm::module;
 
 /// What holds the kernel's own `ic ialluis` of KVM_ARM_VCPU_INIT; the second may be part of the first.
 const PATH: [&str; 2] = ["kvm_arch_vcpu_ioctl", "kvm_arch_vcpu_ioctl_vcpu_init"];

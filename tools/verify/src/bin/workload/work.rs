@@ -8,15 +8,15 @@ use std::sync::Barrier;
 use std::thread;
 
 use anyhow::{Context, Error, Result, ensure};
+use contract::Host;
 use rustix::thread::{CpuSet, sched_setaffinity};
-use selftest::expect::Host;
-use selftest::guest::{self, Routine};
-use selftest::lab::Lab;
-use selftest::marker;
-use selftest::module;
-use selftest::vm::{Vm, join};
-use verify::due;
 use verify::record::{Boot, Record, Section, State};
+use vmm::guest::{self, Routine};
+use vmm::lab::Lab;
+use vmm::marker;
+use vmm::module;
+use vmm::threads::join;
+use vmm::{Vcpu, Vm};
 
 use crate::code;
 use crate::unmaps::Unmaps;
@@ -115,7 +115,7 @@ impl Work {
 
     /// A VM from its beginning to its end.
     fn cell(&mut self, state: State, vcpus: usize) -> Result<()> {
-        let late = due::covers_late_writes(self.host, state);
+        let late = contract::covers_late_writes(self.host, state.0);
         let mut vm = None;
         for reset in 0..=self.lab.reps {
             if module::is_loaded() {
@@ -169,7 +169,7 @@ fn run(vm: &mut Vm, pes: usize) -> Result<()> {
     thread::scope(|scope| {
         let spawn = |(index, vcpu)| {
             scope.spawn(move || {
-                let vcpu: &mut selftest::vm::Vcpu = vcpu;
+                let vcpu: &mut Vcpu = vcpu;
                 // KVM throws away a PE's I-cache when another vCPU of the VM comes to it than was
                 // there last (`__kvm_flush_cpu_context`), which makes up for much that a reset
                 // leaves out. So each PE but the last has one vCPU to itself.

@@ -6,8 +6,11 @@ use std::io::{self, Write};
 
 /// What became of one test.
 pub enum Outcome {
+    /// It passed.
     Pass,
+    /// It does not apply here, and why.
     Skip(String),
+    /// It failed, and how.
     Fail(String),
 }
 
@@ -21,6 +24,7 @@ pub struct Ktap<W: Write> {
 }
 
 impl<W: Write> Ktap<W> {
+    /// Writes the version and the plan.
     pub fn start(mut out: W, tests: usize) -> io::Result<Self> {
         writeln!(out, "KTAP version 1\n1..{tests}")?;
         Ok(Self {

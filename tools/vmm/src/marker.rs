@@ -8,7 +8,7 @@ use std::arch::asm;
 pub fn section(number: u64, name: &str) {
     // SAFETY: A hint that no architecture gives a meaning does nothing (Arm ARM, HINT).
     unsafe { asm!("hint #0x70", in("x0") number, options(nostack, preserves_flags)) };
-    // SAFETY: As above; the name is there for the oracle to read.
+    // SAFETY: A hint does nothing; the name is there for the oracle to read.
     unsafe {
         asm!("hint #0x71", in("x0") name.len().min(128), in("x1") name.as_ptr(),
             options(nostack, preserves_flags));

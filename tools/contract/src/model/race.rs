@@ -2,7 +2,10 @@
 //! Re-inits, KVM_RUNs and changes of the host all at once: between what bounds the counters lie then,
 //! and what each vCPU must run all the same.
 
-use super::{ANY_ELIDED, Counters, Model, NativeReset, Policy, Vm};
+use super::Model;
+use super::vm::Vm;
+use crate::counters::ANY_ELIDED;
+use crate::{Counters, NativeReset, Policy};
 
 /// A change of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,26 +191,6 @@ impl Model {
         }
     }
 
-    /// Takes for granted what was read, of one VM or of all, as far as races left it open. What VMs
-    /// owe has to be read first.
-    pub fn adopt(&mut self, shown: Option<&str>, got: &Counters) {
-        let mut vms = self.vms.iter_mut();
-        let vm = shown.map(|shown| vms.find(|(name, vm)| vm.shown(name) == shown));
-        let (counters, slack) = match vm {
-            None => (&mut self.total, &mut self.slack),
-            Some(Some((_, vm))) => {
-                if std::mem::take(&mut vm.may_owe) {
-                    vm.owed = got.pending > 0;
-                }
-                (&mut vm.counters, &mut vm.slack)
-            }
-            Some(None) => return,
-        };
-        let most = counters.zip(*slack, |low, slack| low + slack);
-        *counters = counters.zip(*got, u64::max).zip(most, u64::min);
-        *slack = Counters::default();
-    }
-
     /// What the host is like before the change, and after it.
     fn settings(&self, change: Option<Change>) -> Vec<Setting> {
         let now = Setting {
@@ -271,14 +254,9 @@ impl Vm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Host;
     use super::*;
-
-    const ICACHE: Host = Host {
-        fwb: true,
-        dic: false,
-        native_reset: NativeReset::Icache,
-    };
+    use crate::Host;
+    use crate::host::machines::ICACHE;
 
     /// Two vCPUs that have run, raced under a policy and a change.
     fn race(host: Host, policy: Policy, change: Option<Change>) -> (Model, bool) {

@@ -4,14 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::expect::{self, Host, Model, Policy};
 use anyhow::{Context, Error, Result, ensure};
+use contract::latency::Latency;
+use contract::{Counters, Host, Model, Policy};
 use kvm_ioctls::Kvm;
 
 use crate::boot;
 use crate::module;
-use crate::vm::{Vm, lock};
+use crate::observer::Observer;
+use crate::threads::lock;
+use crate::vm::{self, Vm};
 
+/// This host, and what is known of it.
 pub struct Lab {
     /// How often each test repeats what it does.
     pub reps: usize,
@@ -21,42 +25,88 @@ pub struct Lab {
     facts: BTreeMap<String, String>,
 }
 
+/// The model learns what VMs do.
+impl Observer for Mutex<Model> {
+    fn made(&self, name: &str, pid: i32, vcpus: usize) -> String {
+        let mut model = lock(self);
+        if model.shown(name).is_none() {
+            model.create(name, vcpus);
+            return name.to_owned();
+        }
+        let again = format!("{name} again");
+        model.create(&again, vcpus);
+        model.nameless(&again, pid);
+        again
+    }
+
+    fn out_of_reach(&self, vm: &str) {
+        lock(self).out_of_reach(vm);
+    }
+
+    fn goes(&self, vm: &str) {
+        lock(self).destroy(vm);
+    }
+
+    fn initialised(&self, vm: &str, vcpu: usize) {
+        lock(self).init(vm, vcpu);
+    }
+
+    fn enters(&self, vm: &str, vcpu: usize) {
+        lock(self).enter(vm, vcpu);
+    }
+
+    fn left(&self, vm: &str, vcpu: usize) {
+        lock(self).leave(vm, vcpu);
+    }
+
+    fn runs_immediately(&self, vm: &str, vcpu: usize) {
+        lock(self).immediate(vm, vcpu);
+    }
+}
+
 impl Lab {
     /// `facts` are what is known of the machine: `fwb:1,dic:0,...`.
     pub fn new(facts: &str, reps: usize) -> Result<Self> {
         let host = facts.parse().map_err(Error::msg)?;
-        let facts = expect::facts(facts).map_err(Error::msg)?;
-        let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
+        let facts = contract::facts(facts).map_err(Error::msg)?;
         Ok(Self {
             reps,
-            kvm,
+            kvm: vm::kvm()?,
             model: Arc::new(Mutex::new(Model::new(host))),
             facts,
         })
     }
 
+    /// A VM that the model watches.
     pub fn vm(&self, vcpus: usize) -> Result<Vm> {
-        Vm::new(&self.kvm, &self.model, vcpus)
+        Vm::new(&self.kvm, self.model.clone(), vcpus)
     }
 
+    /// The VM's directory in `vms`, once it is there.
+    pub fn shown(&self, vm: &Vm) -> String {
+        let model = self.model();
+        model.shown(vm.name()).unwrap_or(vm.name()).to_owned()
+    }
+
+    /// The model of this host.
     pub fn model(&self) -> MutexGuard<'_, Model> {
         lock(&self.model)
     }
 
+    /// What the machine is.
     pub fn host(&self) -> Host {
         self.model().host
     }
 
+    /// The policy in force.
     pub fn policy(&self) -> Policy {
         self.model().policy
     }
 
-    /// Whether code written between the re-init and the KVM_RUN must be seen: the policy pays late,
-    /// or the code comes in by a fault, or nothing is needed.
+    /// Whether code written between the re-init and the KVM_RUN must be seen.
     pub fn covers_late_writes(&self) -> bool {
-        let host = self.host();
-        let policy = self.policy();
-        !host.needs_icache() || policy.is_per_vm() || policy == Policy::Unmap
+        let model = self.model();
+        contract::covers_late_writes(model.host, model.loaded.then_some(model.policy))
     }
 
     /// Loads the module and asserts that it sees the machine that we were told of.
@@ -66,6 +116,7 @@ impl Lab {
         self.assert_host()
     }
 
+    /// Unloads the module.
     pub fn unload(&self) -> Result<()> {
         module::remove().context("rmmod")?;
         self.model().unload();
@@ -85,6 +136,7 @@ impl Lab {
         self.clear()
     }
 
+    /// Writes another policy.
     pub fn switch(&self, policy: Policy) -> Result<()> {
         module::write("policy", policy.name())
             .with_context(|| format!("switch to {}", policy.name()))?;
@@ -92,6 +144,7 @@ impl Lab {
         Ok(())
     }
 
+    /// Sets all counters to 0.
     pub fn clear(&self) -> Result<()> {
         // Any write will do, however long.
         module::write("clear", &"x".repeat(100)).context("clear")?;
@@ -99,12 +152,14 @@ impl Lab {
         Ok(())
     }
 
+    /// Lets kprobes fire, or not, on the whole host.
     pub fn arm_kprobes(&self, on: bool) -> Result<()> {
         module::arm_kprobes(on)?;
         self.model().armed = on;
         Ok(())
     }
 
+    /// The `host` file says what is known of the machine.
     pub fn assert_host(&self) -> Result<()> {
         let host = module::host()?;
         let names: Vec<_> = host.keys().map(String::as_str).collect();
@@ -173,7 +228,7 @@ impl Lab {
 fn difference(directory: &str, model: &mut Model, name: Option<&str>) -> Result<Vec<String>> {
     let (stats, latency) = (format!("{directory}stats"), format!("{directory}latency"));
     let mut wrong = Vec::new();
-    let got = module::stats(&stats)?;
+    let got = module::parse::<Counters>(&stats)?;
     model.adopt(name, &got);
     let (want, untimed) = match name {
         None => (model.total(), model.untimed()),
@@ -187,7 +242,7 @@ fn difference(directory: &str, model: &mut Model, name: Option<&str>) -> Result<
         wrong.push(format!("{stats}: {line}"));
     }
     if let Some(untimed) = untimed {
-        for line in module::latency(&latency)?.contradictions(&want, untimed) {
+        for line in module::parse::<Latency>(&latency)?.contradictions(&want, untimed) {
             wrong.push(format!("{latency}: {line}"));
         }
     }

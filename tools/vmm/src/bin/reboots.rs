@@ -2,9 +2,6 @@
 //! Reboots a guest again and again, as QEMU does it: all vCPUs re-initialised by one thread, then let
 //! run. A load for the tools that watch; each boot must run the code of its own.
 
-#[cfg(target_arch = "aarch64")]
-mod vm;
-
 use clap::Parser;
 
 /// A VMM whose guest reboots again and again
@@ -40,16 +37,26 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(target_arch = "aarch64")]
 fn reboot(options: &Options) -> anyhow::Result<()> {
-    use std::{thread, time::Duration};
+    use std::{sync::Arc, thread, time::Duration};
 
-    let mut vm = vm::Vm::new(options.vcpus, options.memory)?;
+    let memory = (options.memory as usize) << 20;
+    let mut vm = vmm::Vm::with_ram(&vmm::kvm()?, Arc::new(()), options.vcpus.into(), memory)?;
     let mut left = options.times;
+    boot(&mut vm)?;
     while left != Some(0) {
         thread::sleep(Duration::from_millis(options.every.into()));
-        vm.reboot()?;
+        vm.reset()?;
+        boot(&mut vm)?;
         left = left.map(|left| left - 1);
     }
     Ok(())
+}
+
+/// Other code in memory, then KVM_RUN of each vCPU until its guest has told what it ran.
+#[cfg(target_arch = "aarch64")]
+fn boot(vm: &mut vmm::Vm) -> anyhow::Result<()> {
+    vm.rewrite()?;
+    (0..vm.vcpus.len()).try_for_each(|vcpu| vm.report_one(vcpu))
 }
 
 #[cfg(not(target_arch = "aarch64"))]

@@ -3,17 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::fs::OFlags;
+use rustix::system::{delete_module, finit_module};
 
 use crate::boot;
-use crate::expect::Counters;
-use crate::latency::Latency;
-use anyhow::{Context, Result, anyhow};
 
+/// What the kernel calls it.
 pub const NAME: &str = "kvm_fwb_reset";
+/// Where its file lies on the lab's hosts.
 pub const IMAGE: &str = "/kvm_fwb_reset.ko";
 const EVENTS: &str = "/sys/kernel/tracing/events/kvm_fwb_reset/enable";
 const DEBUGFS: &str = "/sys/kernel/debug";
@@ -23,20 +27,10 @@ pub fn insert(parameters: &str) -> io::Result<()> {
     insert_from(Path::new(IMAGE), parameters)
 }
 
-/// The same with another file. Its trace events are switched on if the host was booted for that: what
+/// `insmod` of any file. The module's trace events are switched on if the host was booted for that: what
 /// only they look at is looked at in all tests.
 pub fn insert_from(image: &Path, parameters: &str) -> io::Result<()> {
-    let image = File::open(image)?;
-    let parameters = CString::new(parameters)?;
-    // SAFETY: Both arguments outlive the call, and the kernel only reads them.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_finit_module,
-            image.as_raw_fd(),
-            parameters.as_ptr(),
-            0,
-        )
-    })?;
+    finit_module(File::open(image)?, &CString::new(parameters)?, 0)?;
     match boot::word("fwb.events")? {
         Some(_) => fs::write(EVENTS, "1"),
         None => Ok(()),
@@ -45,18 +39,11 @@ pub fn insert_from(image: &Path, parameters: &str) -> io::Result<()> {
 
 /// `rmmod`: refuses rather than waits while the module is in use.
 pub fn remove() -> io::Result<()> {
-    let name = CString::new(NAME)?;
-    // SAFETY: The name outlives the call, and the kernel only reads it.
-    check(unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) })
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    Ok(delete_module(&CString::new(NAME)?, flags)?)
 }
 
-fn check(ret: libc::c_long) -> io::Result<()> {
-    match ret {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
+/// Whether it is loaded.
 pub fn is_loaded() -> bool {
     Path::new("/sys/module").join(NAME).exists()
 }
@@ -66,24 +53,21 @@ pub fn path(file: &str) -> PathBuf {
     Path::new(DEBUGFS).join(NAME).join(file)
 }
 
+/// The text of a file of the module.
 pub fn read(file: &str) -> Result<String> {
     fs::read_to_string(path(file)).with_context(|| format!("read {file}"))
 }
 
+/// A file of the module, as what it says.
+pub fn parse<T: FromStr<Err: Display>>(file: &str) -> Result<T> {
+    read(file)?
+        .parse()
+        .map_err(|error| anyhow!("{file}: {error}"))
+}
+
+/// Writes a file of the module.
 pub fn write(file: &str, text: &str) -> io::Result<()> {
     fs::write(path(file), text)
-}
-
-pub fn stats(file: &str) -> Result<Counters> {
-    read(file)?
-        .parse()
-        .map_err(|error| anyhow!("{file}: {error}"))
-}
-
-pub fn latency(file: &str) -> Result<Latency> {
-    read(file)?
-        .parse()
-        .map_err(|error| anyhow!("{file}: {error}"))
 }
 
 /// The `host` file as a map.

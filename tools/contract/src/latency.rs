@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use crate::expect::Counters;
+use crate::Counters;
 
 /// Everything that is timed, in the file's order.
 const NAMES: [&str; 5] = [
@@ -18,7 +18,9 @@ const NAMES: [&str; 5] = [
 /// Durations, in ns.
 #[derive(Debug, Default)]
 pub struct Histogram {
+    /// How many.
     pub count: u64,
+    /// All of them together.
     pub sum_ns: u64,
     /// Where each bucket begins, and what is in it.
     pub buckets: Vec<(u64, u64)>,

@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::fs::OFlags;
+
 /// What a kernel says when something is wrong with it.
 const SPLATS: [&str; 14] = [
     "WARNING:",
@@ -28,7 +30,7 @@ const SPLATS: [&str; 14] = [
 pub struct Kmsg(File);
 
 impl Kmsg {
-    /// From now on.
+    /// The log from now on.
     pub fn open() -> io::Result<Self> {
         let mut log = Self::from_boot()?;
         log.0.seek(SeekFrom::End(0))?;
@@ -39,7 +41,7 @@ impl Kmsg {
     pub fn from_boot() -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
-            .custom_flags(libc::O_NONBLOCK)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open("/dev/kmsg")?;
         Ok(Self(file))
     }
