@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use kvm_bindings::{KVM_REG_ARM_FW, KVM_REG_ARM64, KVM_REG_SIZE_U64};
+use kvm_bindings::{KVM_REG_ARM_FW, KVM_REG_ARM64, KVM_REG_SIZE_U64, kvm_vcpu_init};
 use kvm_ioctls::{Kvm, VcpuExit};
 use rustix::param::page_size;
 use vmm::guest::{self, Routine};
@@ -19,19 +19,24 @@ use crate::clock::time;
 const PSCI_VERSION: u64 = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_FW as u64;
 
 /// What is timed are KVM's own calls, with nothing of the VMM's around them.
-pub struct Vm(vmm::Vm);
+pub struct Vm {
+    vm: vmm::Vm,
+    target: kvm_vcpu_init,
+}
 
 impl Vm {
     /// A VM whose vCPUs have all run.
     pub fn new(kvm: &Kvm, vcpus: usize) -> Result<Self> {
-        let mut vm = Self(vmm::Vm::new(kvm, Arc::new(()), vcpus)?);
+        let vm = vmm::Vm::new(kvm, Arc::new(()), vcpus)?;
+        let target = vm.vcpus[0].target();
+        let mut vm = Self { vm, target };
         vm.reset()?;
         Ok(vm)
     }
 
     /// Gives the guest further RAM, all of it there already.
     pub fn add_ram(&mut self, size: usize, pages: Pages) -> Result<()> {
-        let extra = self.0.add_ram(size, pages)?;
+        let extra = self.vm.add_ram(size, pages)?;
         (0..size)
             .step_by(page_size())
             .try_for_each(|offset| extra.write(offset, 1))
@@ -40,7 +45,7 @@ impl Vm {
     /// A KVM_RUN of the first vCPU, in which its guest touches some pages of further RAM.
     pub fn touch(&mut self, pages: Range<usize>, size: usize) -> Result<u64> {
         let first = guest::EXTRA + (pages.start * size) as u64;
-        let vcpu = &mut self.0.vcpus[0];
+        let vcpu = &mut self.vm.vcpus[0];
         vcpu.start(Routine::Sweep, &[first, size as u64, pages.len() as u64])?;
         time(|| run(vcpu))
     }
@@ -54,13 +59,13 @@ impl Vm {
     /// KVM_ARM_VCPU_INIT of all vCPUs, to start anew.
     pub fn init(&mut self) -> Result<u64> {
         let taken = time(|| {
-            self.0
+            self.vm
                 .vcpus
                 .iter()
-                .try_for_each(|vcpu| vcpu.fd.vcpu_init(vcpu.target()))
+                .try_for_each(|vcpu| vcpu.fd.vcpu_init(&self.target))
                 .context("KVM_ARM_VCPU_INIT")
         })?;
-        for vcpu in &mut self.0.vcpus {
+        for vcpu in &mut self.vm.vcpus {
             vcpu.start(Routine::Report, &[])?;
         }
         Ok(taken)
@@ -68,14 +73,14 @@ impl Vm {
 
     /// KVM_RUN of all vCPUs, each until its guest stores to MMIO.
     pub fn run(&mut self) -> Result<u64> {
-        time(|| self.0.vcpus.iter_mut().try_for_each(run))
+        time(|| self.vm.vcpus.iter_mut().try_for_each(run))
     }
 
     /// KVM_GET_ONE_REG of the first vCPU.
     pub fn get_register(&self) -> Result<u64> {
         let mut value = [0; 8];
         time(|| {
-            self.0.vcpus[0]
+            self.vm.vcpus[0]
                 .fd
                 .get_one_reg(PSCI_VERSION, &mut value)
                 .context("KVM_GET_ONE_REG")

@@ -44,13 +44,13 @@ impl Vcpu {
     }
 
     /// What it is initialised as: a type of CPU, and its features.
-    pub fn target(&self) -> &kvm_vcpu_init {
-        &self.target
+    pub fn target(&self) -> kvm_vcpu_init {
+        self.target
     }
 
     /// KVM_ARM_VCPU_INIT, and the routine to begin with.
     pub fn reset(&mut self, routine: Routine) -> Result<()> {
-        self.init(&self.target.clone())
+        self.init(&self.target())
             .with_context(|| format!("KVM_ARM_VCPU_INIT of vCPU {}", self.index))?;
         self.start(routine, &[])
     }
