@@ -81,7 +81,7 @@ cpu_on() {
 # a_core: waits for one of as many places as this machine has cores, whoever runs beside; it goes with the process. What
 # takes one waits for no lock.
 a_core() {
-	local n
+	local n waited=
 	mkdir -p "$cache/lock"
 	while :; do
 		for ((n = $(nproc); n > 0; n--)); do
@@ -89,6 +89,8 @@ a_core() {
 			flock -n "$core_fd" && return
 			exec {core_fd}>&-
 		done
+		[[ $waited ]] || step "waiting for one of $(nproc) cores"
+		waited=yes
 		sleep 0.5
 	done
 }
