@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo shell bench test soak selftest verify firmware fuzz mutate stat trace picture clippy fmt clean help
+.PHONY: module demo shell bench check test soak doc selftest verify firmware fuzz mutate stat trace picture clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,17 +11,8 @@ export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEE
 module:
 	@scripts/module >/dev/null
 
-demo shell bench test selftest verify firmware fuzz mutate stat trace picture:
+demo shell bench check test soak doc clippy selftest verify firmware fuzz mutate stat trace picture:
 	@scripts/$@
-
-soak:
-	@scripts/test soak
-
-clippy:
-	@scripts/module clippy >/dev/null
-	@cd tools && ../scripts/lab/in-tree cargo clippy --quiet --all-targets --locked -- -D warnings
-	@cd tools && ../scripts/lab/in-tree cargo clippy --quiet --all-targets --locked \
-		--target aarch64-unknown-linux-gnu -- -D warnings
 
 fmt:
 	@scripts/lab/in-tree rustfmt --edition 2021 src/*.rs rust/*.rs
@@ -49,7 +40,9 @@ help:
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
-	@echo 'make test               every test that a change can break, on 2 cores in half an hour'
+	@echo 'make check              for who is editing, in 3 minutes: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
+	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
 	@echo 'make soak               what takes hours: all of mutate, firmware, verify and fuzz [COUNT=1000]'
+	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'

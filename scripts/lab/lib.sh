@@ -78,6 +78,23 @@ cpu_on() {
 	echo "${facts%,}"
 }
 
+# a_core: waits for one of as many places as this machine has cores, whoever runs beside; it goes with the process. What
+# takes one waits for no lock.
+a_core() {
+	local n waited=
+	mkdir -p "$cache/lock"
+	while :; do
+		for ((n = $(nproc); n > 0; n--)); do
+			exec {core_fd}>"$cache/lock/core.$n"
+			flock -n "$core_fd" && return
+			exec {core_fd}>&-
+		done
+		[[ $waited ]] || step "waiting for one of $(nproc) cores"
+		waited=yes
+		sleep 0.5
+	done
+}
+
 # two_at_a_time CMD...: CMD beside what goes on, as soon as that is no more than one other
 two_at_a_time() {
 	(($(jobs -rp | wc -l) < 2)) || wait -n || :
