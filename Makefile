@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo lab bench test soak selftest verify firmware fuzz mutate stat trace picture deb clippy fmt clean help
+.PHONY: module demo lab bench test soak selftest verify firmware fuzz mutate stat trace picture deb deb-test clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -16,6 +16,9 @@ demo lab bench test selftest verify firmware fuzz mutate stat picture deb:
 
 soak:
 	@scripts/test soak
+
+deb-test:
+	@scripts/tests/deb
 
 trace:
 	@scripts/test-trace
@@ -51,6 +54,7 @@ help:
 	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|oracle|selftest|first]'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'
+	@echo 'make deb-test           install, upgrade, remove and purge them on an emulated arm64 Debian, as root [KERNEL=]'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour'
