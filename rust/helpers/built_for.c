@@ -12,6 +12,9 @@ MODULE_INFO(built_for, BUILT_FOR);
 #define BUILT_FOR NULL
 #endif
 
+/* Kbuild knows it. A macro of module! for it does not exist. */
+MODULE_VERSION(KVM_FWB_RESET_VERSION);
+
 const char *kernel_built_for(void)
 {
 	return BUILT_FOR;
