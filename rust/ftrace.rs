@@ -246,7 +246,7 @@ impl Drop for Redirects {
         // ftrace has waited for every task to pass a voluntary context switch, so whoever was sent
         // here has entered by now. Handlers may sleep: wait for them to leave.
         wait_in_flight();
-        // Who has left still has some instructions of this module before it, but none that sleeps.
+        // Whoever has left still has some instructions of this module before it, but none that sleeps.
         // SAFETY: Called from process context, where sleeping is allowed.
         unsafe { bindings::synchronize_rcu_tasks() };
     }

@@ -44,11 +44,11 @@ unsafe impl Replacement for ResetVcpu {
     }
 
     fn call(vcpu: &Vcpu, original: Original<'_, Self>) {
-        let begun = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         original.call();
         // PSCI resets come here too, from KVM_RUN and from ioctls on registers.
         if kvm::current_in_vcpu_init() {
-            reinit::vcpu_init(vcpu, begun);
+            reinit::vcpu_init(vcpu, stopwatch);
         }
     }
 }
@@ -67,9 +67,9 @@ unsafe impl Replacement for FlushVm {
     }
 
     fn call(vm: &Vm, original: Original<'_, Self>) {
-        let begun = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         original.call();
-        vm::flushed(Record::find(vm), begun.ns());
+        vm::flushed(Record::find(vm), stopwatch.ns());
     }
 }
 

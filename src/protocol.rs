@@ -6,8 +6,8 @@
 //! checker on the build host compiles this file as it is.
 //!
 //! Per VM there are two generations. `owed` goes up at each re-init of a vCPU that has run; `paid`
-//! is raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, who raises
-//! `paid` has to invalidate the instruction caches first.
+//! is raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, whoever
+//! raises `paid` has to invalidate the instruction caches first.
 //!
 //! Two parties meet here without a lock, each with a store, a full barrier, then a load:
 //!
@@ -47,7 +47,7 @@ impl Gate {
 
 /// How many bits of a VM's word tell how many re-inits are unpaid. The rest, but for the debt's, tell
 /// how many there were: 48, which 25 million re-inits in each second, more than a host can make,
-/// wrap once in 130 days. Only who holds a word for so long, within one ioctl, could be mistaken.
+/// wrap once in 130 days. Only a party that holds a word for so long, within one ioctl, could err.
 const UNPAID_BITS: u32 = 15;
 
 /// Both generations and the debt in one word, so that they change as one.
@@ -118,7 +118,7 @@ pub(crate) struct Reset<const BITS: u32 = UNPAID_BITS> {
     unmapped: AtomicU64,
 }
 
-/// A re-init that is under way.
+/// A re-init as it showed in the word: the state before it, and behind it.
 pub(crate) struct Begun<const BITS: u32 = UNPAID_BITS> {
     before: State<BITS>,
     after: State<BITS>,

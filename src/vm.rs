@@ -28,7 +28,7 @@ use kernel::{
 
 /// VMs in reset.
 pub(crate) static GATE: Gate = Gate::new();
-/// Of all VMs since load.
+/// Counters and histograms of all VMs since load.
 pub(crate) static TOTALS: Tally = Tally::new();
 /// VMs that owe an invalidation; re-inits may count theirs twice for a moment, never zero times.
 static PENDING: AtomicI32 = AtomicI32::new(0);
@@ -86,9 +86,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The record of `vm`; `None` where there is no memory for it, or hooks are missing.
-    pub(crate) fn of(vm: &Vm) -> Option<&Self> {
-        VMS.get_or_insert(vm, || {
+    /// The record of `vm`, made if there is none yet; `None` where there is no memory for it, or hooks
+    /// are missing.
+    pub(crate) fn find_or_insert(vm: &Vm) -> Option<&Self> {
+        VMS.find_or_insert(vm, || {
             KBox::pin_init(
                 pin_init!(Self {
                     files <- new_mutex!(None, "kvm_fwb_reset::files"),
@@ -108,10 +109,10 @@ impl Record {
 
     /// The record of `vm`, if it has one. Takes no lock.
     pub(crate) fn find(vm: &Vm) -> Option<&Self> {
-        VMS.get(vm)
+        VMS.find(vm)
     }
 
-    /// How large the VM is now.
+    /// Says how large the VM is now.
     pub(crate) fn size(&self) -> &VmSize {
         // SAFETY: By the type invariant the structure outlives this record.
         unsafe { self.size.get() }
@@ -150,14 +151,14 @@ impl Record {
             self.settle(|| invalidate(Some(self)));
             return;
         }
-        let arrived = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         {
             // Makes payers wait for one payment rather than each making their own.
             let _payer = self.maintenance.lock();
             self.settle(|| invalidate(Some(self)));
         }
-        let ns = arrived.ns();
-        took(Some(self), Work::Pay, ns);
+        let ns = stopwatch.ns();
+        add_latency(Some(self), Work::Pay, ns);
         trace::pay(self.name(), ns);
     }
 
@@ -168,7 +169,7 @@ impl Record {
     }
 
     /// Calls `unmap`, which says whether it got at all RAM, unless one that did was made in this stay.
-    /// Those who come meanwhile wait for it.
+    /// Callers that come meanwhile wait for it.
     pub(crate) fn unmap_once(&self, stay: Stay, unmap: impl FnOnce() -> bool) {
         let _maintenance = self.maintenance.lock();
         if self.reset.is_unmapped(stay) {
@@ -226,8 +227,8 @@ pub(crate) fn add(record: Option<&Record>, counter: Counter, number: u64) {
     }
 }
 
-/// Notes how long some work took, for the VM, if its record is known, and in all.
-pub(crate) fn took(record: Option<&Record>, work: Work, ns: u64) {
+/// Adds how long some work took to the histograms, for the VM, if its record is known, and in all.
+pub(crate) fn add_latency(record: Option<&Record>, work: Work, ns: u64) {
     TOTALS.latency.add(work, ns);
     if let Some(record) = record {
         record.tally.latency.add(work, ns);
@@ -242,17 +243,17 @@ pub(crate) fn name(record: Option<&Record>) -> &CStr {
 /// All that is mapped of that VM was cleaned, for a vCPU turned its MMU on.
 pub(crate) fn flushed(record: Option<&Record>, ns: u64) {
     count(record, Counter::Stage2Flush);
-    took(record, Work::Stage2Flush, ns);
+    add_latency(record, Work::Stage2Flush, ns);
     trace::stage2_flush(name(record), ns);
 }
 
 /// Invalidates all PEs' instruction caches, on account of that VM.
 pub(crate) fn invalidate(record: Option<&Record>) {
-    let begun = Stopwatch::start();
+    let stopwatch = Stopwatch::start();
     cpu::invalidate_icache_all();
-    let ns = begun.ns();
+    let ns = stopwatch.ns();
     count(record, Counter::IcacheInvalidate);
-    took(record, Work::IcacheInvalidate, ns);
+    add_latency(record, Work::IcacheInvalidate, ns);
     trace::icache_invalidate(name(record), false, ns);
 }
 

@@ -49,7 +49,7 @@ proptest! {
         follow::<15>(&events)?;
     }
 
-    /// The same where a stay soon has more re-inits than a word can tell.
+    /// A stay that soon has more re-inits than a word can tell.
     #[test]
     fn follows_the_reference_behind_many_reinits(events in events()) {
         follow::<1>(&events)?;

@@ -195,7 +195,7 @@ impl Vm {
     /// `stage2_unmap_vm`.
     pub(crate) fn unmap(&self) {
         stage2::call(self);
-        // Who spins is back at once.
+        // A guest that spins is back at once.
         if self.vcpus.iter().any(|vcpu| vcpu.spins.load(SeqCst)) {
             self.fault();
         }
@@ -286,7 +286,7 @@ impl Vm {
         state.spins.store(true, SeqCst);
     }
 
-    /// It ends.
+    /// The KVM_RUN of a guest that spins ends.
     pub fn stop(&self, index: usize) {
         let state = &self.vcpus[index];
         state.spins.store(false, SeqCst);

@@ -42,11 +42,11 @@ pub struct Host {
     /// The module's mutex over maintenance.
     maintenance: Mutex<()>,
     policy: AtomicU32,
-    /// The kernel's text, by place. Who patches it has completed what it did before by a DSB, and who runs it passes a
+    /// The kernel's text, by place. Whoever patches it has completed what it did before by a DSB, and whoever runs it passes a
     /// context synchronization event on the way to the guest: hence Release here, and the Acquire of [`Host::run`].
     patched: [AtomicBool; 4],
-    /// SRCU. Each vCPU's ioctls hold theirs while they are in the module; there is one at a time. Who waits for readers
-    /// takes one after the other, and holds up nobody.
+    /// SRCU. Each vCPU's ioctls hold theirs while they are in the module; there is one at a time. Whoever waits for
+    /// readers takes one after the other, and holds up nobody.
     in_flight: [Mutex<()>; VCPUS],
     /// What an IPI to all CPUs waits for, in the same way: KVM_RUN from its store to `wants_to_run` on, until the entry
     /// of `kvm_arch_vcpu_ioctl_run` is fetched.
@@ -76,7 +76,7 @@ impl Host {
         Self::new(true, Maintenance::Icache, true)
     }
 
-    /// The same, with a kernel that has no invalidation of its own.
+    /// With FEAT_S2FWB, `once` in force, and a kernel that has no invalidation of its own.
     pub fn fwb_rfc() -> Arc<Self> {
         Self::new(true, Maintenance::None, true)
     }

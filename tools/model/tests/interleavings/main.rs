@@ -108,7 +108,7 @@ fn unload_run_first(host: &Host) {
     host.unload([Place::Icache, Place::Run, Place::Reset, Place::Unmap]);
 }
 
-/// Who writes the policy has the file open, which keeps the module: so never both at once.
+/// Whoever writes the policy has the file open, which keeps the module: so never both at once.
 fn switch_and_unload(host: &Host) {
     switch_to_native(host);
     unload_run_first(host);

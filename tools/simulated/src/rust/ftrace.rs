@@ -75,7 +75,7 @@ pub(crate) trait RunEntry {
 
 type Enter = (&'static AtomicI32, fn(&Vcpu));
 
-/// Who goes where.
+/// Where calls of each function are led.
 pub(crate) struct Table {
     run: Option<Enter>,
     reset: Option<fn(&Vcpu)>,
