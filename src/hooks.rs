@@ -173,7 +173,7 @@ impl Hooks {
         // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init
         // put anything off, or leave anything out.
         let _records = Records::new(&_redirects);
-        in_force::switch(policy)?;
+        in_force::begin(policy);
         Ok(Self {
             _debts: Debts,
             _icache,
@@ -188,7 +188,7 @@ struct Debts;
 
 impl Drop for Debts {
     fn drop(&mut self) {
-        in_force::go_native();
+        in_force::end();
         ftrace::wait_in_flight();
         vm::pay_all();
     }

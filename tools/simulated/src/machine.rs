@@ -431,6 +431,11 @@ impl Machine {
         stats(vm::TOTALS.counters.iter(), pending)
     }
 
+    /// The name of the policy in force.
+    pub fn policy(&self) -> &'static str {
+        in_force::policy().name()
+    }
+
     /// How many VMs KVM_RUN takes to be in reset.
     pub fn gate(&self) -> i32 {
         vm::GATE.word().load()
