@@ -15,7 +15,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// - `raw` is used by this table alone.
-/// - Each entry is a `KBox<T>` turned raw, under the address of a VM that has a user, or is being
+/// - Each entry is a `KBox<T>` turned raw, under the [`key`] of a VM that has a user, or is being
 ///   destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive, until
 ///   [`VmTable::close`].
 pub(crate) struct VmTable<T> {
@@ -144,8 +144,10 @@ impl<T: Send + Sync> VmTable<T> {
     }
 }
 
+/// Tells a VM from all others whose memory was not freed: their addresses are farther apart than what is
+/// shifted out.
 fn key(vm: &impl Argument) -> kernel::ffi::c_ulong {
-    vm.as_raw() as kernel::ffi::c_ulong
+    vm.as_raw() as kernel::ffi::c_ulong >> bindings::VM_KEY_SHIFT
 }
 
 /// The table's mutex, held.

@@ -34,7 +34,9 @@ static FUNCTIONS: SetOnce<Functions> = SetOnce::new();
 /// How many lazy unmaps are under way, host-wide.
 static GATE: AtomicI32 = AtomicI32::new(0);
 /// The lazy unmap that a task is in.
-static UNDER_WAY: Handoff<UnderWay> = Handoff::new();
+///
+/// A VM has one at a time. With no room for it the unmap goes the kernel's own way.
+static UNDER_WAY: Handoff<UnderWay, 64> = Handoff::new();
 
 #[derive(Clone, Copy)]
 struct UnderWay {

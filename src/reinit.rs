@@ -25,7 +25,10 @@ use crate::{
 use kernel::prelude::*;
 
 /// A re-init that is waiting for the kernel's own maintenance, behind it in the same ioctl.
-static HANDOFF: Handoff<Reinit> = Handoff::new();
+///
+/// None sleeps on that way, so there are hardly more at once than the host has CPUs. With no room for
+/// one it goes the kernel's own way.
+static HANDOFF: Handoff<Reinit, 256> = Handoff::new();
 
 /// A re-init that was decided.
 #[derive(Clone, Copy)]
