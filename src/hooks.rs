@@ -20,8 +20,7 @@ use crate::{
     policy::Policy,
     reinit,
     rust::{
-        atomic::AtomicI32,
-        ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry},
+        ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry, RunGates},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
         stage2,
@@ -94,8 +93,8 @@ impl Probe for NativeIcache {
 struct Run;
 
 impl RunEntry for Run {
-    fn gate() -> &'static AtomicI32 {
-        vm::GATE.word()
+    fn gates() -> &'static RunGates {
+        &vm::GATES
     }
 
     fn enter(vcpu: &Vcpu) {

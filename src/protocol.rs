@@ -24,25 +24,22 @@
 
 use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
 
-/// How many VMs are in reset, host-wide; re-inits may count theirs twice for a moment, never zero
-/// times. KVM_RUN looks no further while this is zero.
-pub(crate) struct Gate(AtomicI32);
+/// How many VMs are in reset, of those that share this gate; re-inits may count theirs twice for a
+/// moment, never zero times. KVM_RUN of these VMs looks no further while this is zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Gate<'a>(&'a AtomicI32);
 
-impl Gate {
-    pub(crate) const fn new() -> Self {
-        Self(AtomicI32::new(0))
+impl<'a> Gate<'a> {
+    /// The gate whose word KVM_RUN's redirect reads.
+    pub(crate) const fn of(word: &'a AtomicI32) -> Self {
+        Self(word)
     }
 
-    /// The word that KVM_RUN's redirect reads.
-    pub(crate) const fn word(&self) -> &AtomicI32 {
-        &self.0
-    }
-
-    fn open(&self) {
+    fn open(self) {
         self.0.fetch_add(1);
     }
 
-    fn close(&self) {
+    fn close(self) {
         self.0.fetch_add(-1);
     }
 }
@@ -176,7 +173,7 @@ impl<const BITS: u32> Reset<BITS> {
     }
 
     /// Publishes a re-init, which leaves a debt if `debt`. The caller then looks for running vCPUs.
-    pub(crate) fn begin(&self, gate: &Gate, debt: bool) -> Begun<BITS> {
+    pub(crate) fn begin(&self, gate: Gate<'_>, debt: bool) -> Begun<BITS> {
         // The gate goes first: once the re-init shows in the state, nobody may find the gate
         // closed. A re-init that joins a reset must not rely on the first one's having got as far
         // as its own gate.
@@ -235,7 +232,7 @@ impl<const BITS: u32> Reset<BITS> {
     /// the VM went from owing to owing nothing.
     ///
     /// Without a lock two vCPUs may both pay; neither enters before a payment is complete.
-    pub(crate) fn run(&self, gate: &Gate, pay: impl FnOnce()) -> bool {
+    pub(crate) fn run(&self, gate: Gate<'_>, pay: impl FnOnce()) -> bool {
         let seen = self.state();
         if !seen.in_reset() {
             return false;

@@ -12,7 +12,7 @@ use crate::{
         atomic::AtomicI32,
         cpu,
         debugfs::Directory,
-        ftrace::Redirects,
+        ftrace::{Redirects, RunGates},
         kvm::{self, DyingVm, ProcessName, Vcpu, Vm, VmSize},
         vm_table::VmTable,
     },
@@ -27,7 +27,7 @@ use kernel::{
 };
 
 /// VMs in reset.
-pub(crate) static GATE: Gate = Gate::new();
+pub(crate) static GATES: RunGates = RunGates::new();
 /// Counters and histograms of all VMs since load.
 pub(crate) static TOTALS: Tally = Tally::new();
 /// VMs that owe an invalidation; re-inits may count theirs twice for a moment, never zero times.
@@ -78,6 +78,7 @@ pub(crate) struct Record {
     /// The name of its process when this record was made.
     pub(crate) process: ProcessName,
     size: Lent<VmSize>,
+    gate: Gate<'static>,
     reset: Reset,
     pub(crate) tally: Tally,
     /// Held over maintenance that others may wait for instead of doing it again.
@@ -98,6 +99,7 @@ impl Record {
                     pid: vm.pid(),
                     process: kvm::process_name(),
                     size: Lent::new(vm.size()),
+                    gate: Gate::of(GATES.of(vm)),
                     reset: Reset::new(),
                     tally: Tally::new(),
                     maintenance <- new_mutex!((), "kvm_fwb_reset::maintenance"),
@@ -129,7 +131,7 @@ impl Record {
         if debt {
             PENDING.fetch_add(1);
         }
-        let begun = self.reset.begin(&GATE, debt);
+        let begun = self.reset.begin(self.gate, debt);
         if debt && !begun.is_new_debt() {
             PENDING.fetch_add(-1);
         }
@@ -169,7 +171,7 @@ impl Record {
     }
 
     fn settle(&self, pay: impl FnOnce()) {
-        if self.reset.run(&GATE, pay) {
+        if self.reset.run(self.gate, pay) {
             PENDING.fetch_add(-1);
         }
     }

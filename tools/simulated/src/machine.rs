@@ -367,7 +367,7 @@ fn insert(policy: u64) -> bool {
     // A module that comes has its statics new. What the last one left is of no account: while its
     // hooks went out, re-inits of its last moments, under `native`, began resets that nobody ends.
     vm::clear();
-    vm::GATE.word().set(0);
+    vm::GATES.close();
     PENDING_BEFORE.store(vm::pending(), SeqCst);
     let hooks = Policy::from_number(policy).and_then(|policy| hooks::Hooks::new(path, policy).ok());
     let loaded = hooks.is_some();
@@ -438,7 +438,7 @@ impl Machine {
 
     /// How many VMs KVM_RUN takes to be in reset.
     pub fn gate(&self) -> i32 {
-        vm::GATE.word().load()
+        vm::GATES.sum()
     }
 
     /// How many VMs the module has a record of.

@@ -10,6 +10,7 @@
 use crate::{
     policy::{self, Maintenance, Policy, Remedy},
     protocol::{Gate, Reset, Stay},
+    rust::atomic::AtomicI32,
 };
 use loom::sync::{
     atomic::{
@@ -37,7 +38,7 @@ pub enum Place {
 pub struct Host {
     host: policy::Host,
 
-    gate: Gate,
+    gate: AtomicI32,
     reset: Reset,
     /// The module's mutex over maintenance.
     maintenance: Mutex<()>,
@@ -105,7 +106,7 @@ impl Host {
                 native,
                 lazy: false,
             },
-            gate: Gate::new(),
+            gate: AtomicI32::new(0),
             reset: Reset::new(),
             maintenance: Mutex::new(()),
             policy: AtomicU32::new(policy as u32),
@@ -153,7 +154,7 @@ impl Host {
         };
         if patched {
             fence(SeqCst);
-            if self.gate.word().load() != 0 {
+            if self.gate.load() != 0 {
                 let _in_flight = self.in_flight[vcpu].lock();
                 self.enter();
             }
@@ -202,7 +203,7 @@ impl Host {
     /// What must be so once nobody is at work any more, and all vCPUs have run since their re-init, seen by the module.
     pub fn settled(&self) {
         assert!(!self.reset.is_indebted());
-        assert_eq!(self.gate.word().load(), 0);
+        assert_eq!(self.gate.load(), 0);
     }
 
     fn is_patched(&self, place: Place) -> bool {
@@ -216,7 +217,7 @@ impl Host {
         let unseen = self.host.native == Maintenance::Icache && !self.is_patched(Place::Icache);
 
         let debt = !unseen && self.host.remedy(policy, false) == Remedy::IcacheOwed;
-        let begun = self.reset.begin(&self.gate, debt);
+        let begun = self.reset.begin(Gate::of(&self.gate), debt);
         let runs = |v: usize| v != vcpu && self.wants_to_run[v].load(Relaxed);
         let busy = !self.reset.is_alone(&begun, || !(0..VCPUS).any(runs));
         let remedy = self.host.remedy(policy, busy || unseen);
@@ -264,7 +265,7 @@ impl Host {
             .reset
             .is_indebted()
             .then(|| self.maintenance.lock().unwrap());
-        self.reset.run(&self.gate, || self.invalidate());
+        self.reset.run(Gate::of(&self.gate), || self.invalidate());
     }
 
     /// `stage2_unmap_vm` itself, under KVM's lock.

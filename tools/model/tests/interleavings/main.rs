@@ -278,7 +278,7 @@ mod too_many_to_tell {
     };
 
     struct Vm {
-        gate: Gate,
+        gate: super::rust::atomic::AtomicI32,
         reset: Reset<1>,
         written: [AtomicU32; 2],
         fetched: [AtomicU32; 2],
@@ -288,7 +288,7 @@ mod too_many_to_tell {
         fn new() -> Arc<Self> {
             let zeros = || [0, 0].map(AtomicU32::new);
             let vm = Self {
-                gate: Gate::new(),
+                gate: super::rust::atomic::AtomicI32::new(0),
                 reset: Reset::new(),
                 written: zeros(),
                 fetched: zeros(),
@@ -300,21 +300,21 @@ mod too_many_to_tell {
 
         fn settled(&self) {
             assert!(!self.reset.is_indebted());
-            assert_eq!(self.gate.word().load(), 0);
+            assert_eq!(self.gate.load(), 0);
         }
 
         fn reset(&self, vcpu: usize, reinits: u32) {
             for version in 1..=reinits {
                 self.written[vcpu].store(version, Relaxed);
-                self.reset.begin(&self.gate, true);
+                self.reset.begin(Gate::of(&self.gate), true);
             }
             self.run();
             assert_eq!(self.fetched[vcpu].load(Relaxed), reinits);
         }
 
         fn run(&self) {
-            if self.gate.word().load() != 0 {
-                self.reset.run(&self.gate, || {
+            if self.gate.load() != 0 {
+                self.reset.run(Gate::of(&self.gate), || {
                     for (written, fetched) in self.written.iter().zip(&self.fetched) {
                         fetched.fetch_max(written.load(Relaxed), Relaxed);
                     }
