@@ -4,8 +4,8 @@
 
 use super::{
     atomic::AtomicI32,
-    bindings,
-    kvm::{Argument, Vcpu},
+    bindings, insn,
+    kvm::{Argument, Vcpu, Vm},
     symbol::Symbol,
     unsupported,
 };
@@ -109,11 +109,37 @@ unsafe extern "C" fn replace<R: Replacement>(argument: *mut c_void) {
     });
 }
 
+/// The gates of `kvm_arch_vcpu_ioctl_run`: what one VM's resets write, hardly another's KVM_RUN reads.
+#[repr(transparent)]
+pub(crate) struct RunGates([RunGate; RUN_GATES]);
+
+/// A gate on a cache line of its own.
+#[repr(C, align(64))]
+struct RunGate(AtomicI32);
+
+const RUN_GATES: usize = bindings::RUN_GATES as usize;
+// What the callback in `helpers/ftrace.c` takes it for.
+const _: () = assert!(size_of::<RunGate>() == size_of::<bindings::run_gate>());
+
+impl RunGates {
+    /// All closed.
+    pub(crate) const fn new() -> Self {
+        Self([const { RunGate(AtomicI32::new(0)) }; RUN_GATES])
+    }
+
+    /// The gate of `vm`, which it may share with others, for as long as it lives.
+    pub(crate) fn of(&self, vm: &Vm) -> &AtomicI32 {
+        // SAFETY: Looks at the address only.
+        let index = unsafe { bindings::vm_run_gate(vm.as_raw().cast()) };
+        &self.0[index as usize % RUN_GATES].0
+    }
+}
+
 /// Work to be done when a vCPU enters `kvm_arch_vcpu_ioctl_run`, before it does anything else.
 pub(crate) trait RunEntry {
-    /// While this is zero no handler is wanted, and an entry costs one load. Opening it must be
-    /// followed by a full barrier before looking for vCPUs that have entered.
-    fn gate() -> &'static AtomicI32;
+    /// While its VM's gate is zero no handler is wanted, and an entry costs one load. Opening it must
+    /// be followed by a full barrier before looking for vCPUs that have entered.
+    fn gates() -> &'static RunGates;
 
     /// May sleep. The vCPU's mutex is held; `wants_to_run` is set unless the guest will not be
     /// entered.
@@ -168,15 +194,19 @@ impl Plan {
     /// Adds: calls of `kvm_arch_vcpu_ioctl_run` go by a trampoline to `H::enter` first, while the
     /// gate is open. The trampoline leaves nothing on the stack, so that a vCPU may stay in the
     /// guest as long as it likes. One module can have one. Refusals are logged.
-    pub(crate) fn run_entry<H: RunEntry>(self) -> Result<Self> {
-        let to = (&raw const bindings::run_entry_trampoline) as usize;
-        let (plan, original) = self.add(c"kvm_arch_vcpu_ioctl_run", to, Some(H::gate()))?;
+    pub(crate) fn run_entry<H: RunEntry>(mut self) -> Result<Self> {
+        let (site, original) = Self::site(c"kvm_arch_vcpu_ioctl_run")?;
+        self.raw.run = bindings::run_entry {
+            site,
+            to: (&raw const bindings::run_entry_trampoline) as usize,
+            gates: core::ptr::from_ref(H::gates()).cast(),
+        };
         if !RUN_ENTRY.populate(H::enter) {
             return Err(EBUSY);
         }
         // SAFETY: Only the trampoline reads this word, and nothing leads there yet.
         unsafe { (&raw mut bindings::run_entry_original).write(original) };
-        Ok(plan)
+        Ok(self)
     }
 
     /// Adds: calls of the function `name` go to `to`, or do while `gate` is open, with all that they
@@ -188,6 +218,19 @@ impl Plan {
         to: usize,
         gate: Option<&'static AtomicI32>,
     ) -> Result<(Self, usize)> {
+        let (_, original) = Self::site(name)?;
+        *self.raw.redirects.get_mut(self.count).ok_or(ENOSPC)? = bindings::redirect {
+            original,
+            to,
+            gate: gate.map_or(core::ptr::null(), AtomicI32::as_ptr),
+        };
+        self.count += 1;
+        Ok((self, original))
+    }
+
+    /// The instruction that ftrace patches at the entry of the function `name`, and where the function
+    /// goes on behind it. Refusals are logged.
+    fn site(name: &'static CStr) -> Result<(usize, usize)> {
         let function = Symbol::require(name)?;
         let Some(entry) = function.patched_entry()? else {
             pr_err!(
@@ -197,13 +240,7 @@ impl Plan {
             return Err(unsupported());
         };
         let original = function.address() + entry;
-        *self.raw.redirects.get_mut(self.count).ok_or(ENOSPC)? = bindings::redirect {
-            original,
-            to,
-            gate: gate.map_or(core::ptr::null(), AtomicI32::as_ptr),
-        };
-        self.count += 1;
-        Ok((self, original))
+        Ok((original - insn::SIZE, original))
     }
 }
 
@@ -246,7 +283,7 @@ impl Drop for Redirects {
         // ftrace has waited for every task to pass a voluntary context switch, so whoever was sent
         // here has entered by now. Handlers may sleep: wait for them to leave.
         wait_in_flight();
-        // Who has left still has some instructions of this module before it, but none that sleeps.
+        // Whoever has left still has some instructions of this module before it, but none that sleeps.
         // SAFETY: Called from process context, where sleeping is allowed.
         unsafe { bindings::synchronize_rcu_tasks() };
     }

@@ -8,9 +8,9 @@ use kernel::{error::to_result, prelude::*, types::Opaque};
 
 /// What becomes of the probed instruction.
 pub(crate) enum Step {
-    /// It is executed.
+    /// The probed instruction is executed.
     Execute,
-    /// It is stepped over, with the barrier that completes it.
+    /// The probed instruction is stepped over, with the barrier that completes it.
     Over,
 }
 

@@ -18,7 +18,7 @@ pub(crate) unsafe trait Argument {
     /// `raw` points to what `Self` stands for, and stays valid for `'a`.
     unsafe fn from_raw<'a>(raw: *mut c_void) -> &'a Self;
 
-    /// The pointer again.
+    /// The pointer that `from_raw` was given.
     fn as_raw(&self) -> *mut c_void;
 }
 
@@ -75,32 +75,32 @@ impl Vcpu {
         unsafe { Vm::from_raw(bindings::vcpu_vm(self.0.get()).cast()) }
     }
 
-    /// What user space calls it.
+    /// The vCPU's id, as user space chose it.
     pub(crate) fn id(&self) -> i32 {
         // SAFETY: `self` is alive, and this never changes.
         unsafe { bindings::vcpu_id(self.0.get()) }
     }
 
-    /// Whether it is the VM's first, which boots.
+    /// Whether the vCPU is its VM's first, which boots.
     pub(crate) fn is_first(&self) -> bool {
         // SAFETY: As in `id`.
         unsafe { bindings::vcpu_is_first(self.0.get()) }
     }
 
-    /// Whether it was ever run, by KVM's own measure: the condition for cache maintenance at
+    /// Whether the vCPU was ever run, by KVM's own measure: the condition for cache maintenance at
     /// re-init. The vCPU's mutex must be held for an answer that lasts.
     pub(crate) fn has_run(&self) -> bool {
         // SAFETY: `self` is alive.
         unsafe { bindings::vcpu_has_run(self.0.get()) }
     }
 
-    /// Whether it is in a KVM_RUN that may enter the guest.
+    /// Whether the vCPU is in a KVM_RUN that may enter the guest.
     pub(crate) fn wants_to_run(&self) -> bool {
         // SAFETY: `self` is alive.
         unsafe { bindings::vcpu_wants_to_run(self.0.get()) }
     }
 
-    /// Whether another vCPU of its VM is in such a KVM_RUN.
+    /// Whether another vCPU of its VM is in a KVM_RUN that may enter the guest.
     pub(crate) fn another_wants_to_run(&self) -> bool {
         // SAFETY: The VM's vCPUs live as long as the VM.
         unsafe { bindings::vcpu_another_wants_to_run(self.0.get()) }
@@ -123,7 +123,7 @@ impl Vm {
         unsafe { bindings::vm_pid(self.0.get()) }
     }
 
-    /// How large it is, to be read later.
+    /// Where the VM's size can be read later.
     pub(crate) fn size(&self) -> &VmSize {
         // SAFETY: A view of the same structure, which is alive.
         unsafe { &*self.0.get().cast() }

@@ -19,9 +19,9 @@ const UNMAP: &CStr = c"kvm_pgtable_stage2_unmap";
 /// What an unmap would have done for the maintenance of caches and TLB, and did not.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct LeftOut {
-    /// Not cleaned to the point of coherency.
+    /// Bytes that were not cleaned to the point of coherency.
     pub(crate) bytes: u64,
-    /// Invalidations of one leaf entry in the TLB.
+    /// Invalidations of one leaf entry in the TLB that were not made.
     pub(crate) invalidations: u64,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Range<'a> {
     _call: PhantomData<&'a ()>,
 }
 
-/// That the range was unmapped, or what went wrong.
+/// What came of an unmap of a [`Range`]: 0, or the error.
 pub(crate) struct Done(i32);
 
 impl Range<'_> {

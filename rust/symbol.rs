@@ -113,7 +113,7 @@ impl Symbol {
 ///
 /// # Invariants
 ///
-/// It is at `address`; where it is `completed`, a `dsb ish` follows.
+/// An `ic ialluis` is at `address`; where it is `completed`, a `dsb ish` follows.
 #[derive(Clone, Copy)]
 pub(crate) struct IcacheInvalidation {
     address: usize,

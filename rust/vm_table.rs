@@ -15,7 +15,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// - `raw` is used by this table alone.
-/// - Each entry is a `KBox<T>` turned raw, under the address of a VM that has a user, or is being
+/// - Each entry is a `KBox<T>` turned raw, under the [`key`] of a VM that has a user, or is being
 ///   destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive, until
 ///   [`VmTable::close`].
 pub(crate) struct VmTable<T> {
@@ -77,7 +77,7 @@ impl<T: Send + Sync> VmTable<T> {
     }
 
     /// The entry of `vm`.
-    pub(crate) fn get<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
+    pub(crate) fn find<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
         // SAFETY: The table is there for good; `xa_load` takes the RCU read lock by itself.
         let entry = unsafe { bindings::xa_load(&raw mut (*self.raw).entries, key(vm)) };
         // SAFETY: By the type invariant the entry lives as long as `vm` does.
@@ -86,12 +86,12 @@ impl<T: Send + Sync> VmTable<T> {
 
     /// The entry of `vm`, made by `make` if there is none yet. `None` where there is no memory for
     /// it, or the table is not open. Holds no lock while it waits for memory.
-    pub(crate) fn get_or_insert<'a>(
+    pub(crate) fn find_or_insert<'a>(
         &'a self,
         vm: &'a Vm,
         make: impl FnOnce() -> Result<Pin<KBox<T>>>,
     ) -> Option<&'a T> {
-        if let Some(entry) = self.get(vm) {
+        if let Some(entry) = self.find(vm) {
             return Some(entry);
         }
         if self.open.load() == 0 {
@@ -109,7 +109,7 @@ impl<T: Send + Sync> VmTable<T> {
         // Another vCPU of the VM was faster, or there is no memory for the table to grow.
         // SAFETY: Made above, and not in the table.
         drop(unsafe { KBox::from_raw(mine) });
-        self.get(vm)
+        self.find(vm)
     }
 
     /// Takes out the entry of a VM that is being destroyed.
@@ -118,7 +118,7 @@ impl<T: Send + Sync> VmTable<T> {
         // SAFETY: The table is there for good.
         let entry = unsafe { bindings::xa_erase(&raw mut (*self.raw).entries, key(vm)) };
         // SAFETY: Entries are boxes turned raw. It is out of the table; nobody has a `&Vm` to a dying
-        // VM by which to have found it before, and who walks the table has the mutex.
+        // VM by which to have found it before, and whoever walks the table has the mutex.
         (!entry.is_null()).then(|| unsafe { Pin::new_unchecked(KBox::from_raw(entry.cast())) })
     }
 
@@ -144,8 +144,10 @@ impl<T: Send + Sync> VmTable<T> {
     }
 }
 
+/// Tells a VM from all others whose memory was not freed: their addresses are farther apart than what is
+/// shifted out.
 fn key(vm: &impl Argument) -> kernel::ffi::c_ulong {
-    vm.as_raw() as kernel::ffi::c_ulong
+    vm.as_raw() as kernel::ffi::c_ulong >> bindings::VM_KEY_SHIFT
 }
 
 /// The table's mutex, held.

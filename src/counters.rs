@@ -13,7 +13,7 @@ macro_rules! counters {
         }
 
         impl Counter {
-            /// All of them, with their names in `stats`, in its order.
+            /// All counters, with their names in `stats`, in its order.
             const ALL: &'static [(Self, &'static str)] = &[$((Self::$variant, $name),)+];
         }
     };
@@ -22,20 +22,20 @@ macro_rules! counters {
 counters! {
     /// KVM_ARM_VCPU_INIT on any vCPU, past validation.
     VcpuInit => "vcpu_init",
-    /// Those on a vCPU that has run.
+    /// KVM_ARM_VCPU_INIT on a vCPU that has run.
     VcpuReset => "vcpu_reset",
     /// Runs of `vcpu_reset` of one VM with no KVM_RUN between.
     VmReset => "vm_reset",
     /// Invalidations of all PEs' instruction caches on account of re-inits, by the kernel or by
     /// this module.
     IcacheInvalidate => "icache_invalidate",
-    /// The kernel's own that were left out.
+    /// The kernel's own invalidations of all PEs' instruction caches that were left out.
     IcacheElide => "icache_elide",
-    /// `vcpu_reset` that needed none, by CTR_EL0.DIC.
+    /// `vcpu_reset` that needed no invalidation, by CTR_EL0.DIC.
     IcacheDic => "icache_dic",
     /// Runs of `stage2_unmap_vm` that took place.
     Stage2Unmap => "stage2_unmap",
-    /// Those left out.
+    /// Runs of `stage2_unmap_vm` that were left out.
     Stage2UnmapElide => "stage2_unmap_elide",
     /// `vcpu_reset` while another vCPU of the VM was in KVM_RUN.
     Busy => "busy",
@@ -49,7 +49,7 @@ counters! {
     Stage2Flush => "stage2_flush",
 }
 
-/// One of each.
+/// A number for each [`Counter`].
 pub(crate) struct Counters([AtomicU64; Counter::ALL.len()]);
 
 impl Counters {

@@ -8,6 +8,7 @@
 //! with the task. What the kernel does is left out only if *this* re-init said so: a re-init that
 //! began before the hooks, or under another policy, says nothing and gets the kernel's own way.
 
+use crate::rust::atomic::AtomicI32;
 use core::{
     cell::UnsafeCell,
     ptr::{self, NonNull},
@@ -17,15 +18,14 @@ use kernel::{
     task::Task,
 };
 
-/// Tasks between the two places at once are few; a VMM that re-inits all vCPUs from threads of
-/// their own makes them as many as it has vCPUs.
-const SLOTS: usize = 1024;
-/// How many slots a task may use. With none of them free the re-init goes the kernel's own way.
+/// How many slots a task may use. With none of them free its decision is not noted.
 const WINDOW: usize = 32;
 
-/// Decisions of type `T` on their way.
-pub(crate) struct Handoff<T> {
+/// Decisions of type `T` on their way, `SLOTS` of them at most.
+pub(crate) struct Handoff<T, const SLOTS: usize> {
     slots: [Slot<T>; SLOTS],
+    /// How many tasks have a slot, by where their windows begin: mostly none, and nothing to look for.
+    tasks: [AtomicI32; SLOTS],
 }
 
 /// # Invariants
@@ -37,9 +37,9 @@ struct Slot<T> {
 }
 
 // SAFETY: A decision is touched only by the task in its slot.
-unsafe impl<T: Send> Sync for Handoff<T> {}
+unsafe impl<T: Send, const SLOTS: usize> Sync for Handoff<T, SLOTS> {}
 
-impl<T: Copy> Handoff<T> {
+impl<T: Copy, const SLOTS: usize> Handoff<T, SLOTS> {
     pub(crate) const fn new() -> Self {
         Self {
             slots: [const {
@@ -48,6 +48,7 @@ impl<T: Copy> Handoff<T> {
                     decision: UnsafeCell::new(None),
                 }
             }; SLOTS],
+            tasks: [const { AtomicI32::new(0) }; SLOTS],
         }
     }
 
@@ -58,6 +59,7 @@ impl<T: Copy> Handoff<T> {
         let decision = unsafe { ptr::replace(slot.decision.get(), None) };
         // INVARIANT: Nothing is left in it.
         slot.task.cmpxchg(task, 0, Full).ok()?;
+        self.tasks[Self::home(task)].fetch_add(-1);
         decision
     }
 
@@ -83,8 +85,14 @@ impl<T: Copy> Handoff<T> {
                 slot.task.load(Relaxed) == 0 && slot.task.cmpxchg(0, task, Full).is_ok()
             })
         };
-        let Some(slot) = self.find(task).map(|(slot, _)| slot).or_else(claimed) else {
-            return false;
+        let slot = if let Some((slot, _)) = self.find(task) {
+            slot
+        } else {
+            let Some(slot) = claimed() else {
+                return false;
+            };
+            self.tasks[Self::home(task)].fetch_add(1);
+            slot
         };
         // SAFETY: The slot is the current task's, by the type invariant.
         unsafe { *slot.decision.get() = Some(decision) };
@@ -92,15 +100,24 @@ impl<T: Copy> Handoff<T> {
     }
 
     fn find(&self, task: usize) -> Option<(&Slot<T>, usize)> {
+        // What others do to the number does not matter: the task's own part of it is there.
+        if self.tasks[Self::home(task)].load() == 0 {
+            return None;
+        }
         self.window(task)
             .find(|slot| slot.task.load(Relaxed) == task)
             .map(|slot| (slot, task))
     }
 
+    /// Where the window of `task` begins.
+    fn home(task: usize) -> usize {
+        // Fibonacci hashing: task structs are some KiB apart, in a few slabs.
+        (task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) % SLOTS
+    }
+
     /// The slots that `task` may use, likeliest first.
     fn window(&self, task: usize) -> impl Iterator<Item = &Slot<T>> {
-        // Fibonacci hashing: task structs are some KiB apart, in a few slabs.
-        let home = task.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        let home = Self::home(task);
         (home..home + WINDOW).map(|at| &self.slots[at % SLOTS])
     }
 }

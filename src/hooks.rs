@@ -20,8 +20,7 @@ use crate::{
     policy::Policy,
     reinit,
     rust::{
-        atomic::AtomicI32,
-        ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry},
+        ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry, RunGates},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
         stage2,
@@ -44,11 +43,11 @@ unsafe impl Replacement for ResetVcpu {
     }
 
     fn call(vcpu: &Vcpu, original: Original<'_, Self>) {
-        let begun = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         original.call();
         // PSCI resets come here too, from KVM_RUN and from ioctls on registers.
         if kvm::current_in_vcpu_init() {
-            reinit::vcpu_init(vcpu, begun);
+            reinit::vcpu_init(vcpu, stopwatch);
         }
     }
 }
@@ -67,9 +66,9 @@ unsafe impl Replacement for FlushVm {
     }
 
     fn call(vm: &Vm, original: Original<'_, Self>) {
-        let begun = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         original.call();
-        vm::flushed(Record::find(vm), begun.ns());
+        vm::flushed(Record::find(vm), stopwatch.ns());
     }
 }
 
@@ -94,8 +93,8 @@ impl Probe for NativeIcache {
 struct Run;
 
 impl RunEntry for Run {
-    fn gate() -> &'static AtomicI32 {
-        vm::GATE.word()
+    fn gates() -> &'static RunGates {
+        &vm::GATES
     }
 
     fn enter(vcpu: &Vcpu) {
@@ -173,7 +172,7 @@ impl Hooks {
         // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init
         // put anything off, or leave anything out.
         let _records = Records::new(&_redirects);
-        in_force::switch(policy)?;
+        in_force::begin(policy);
         Ok(Self {
             _debts: Debts,
             _icache,
@@ -188,7 +187,7 @@ struct Debts;
 
 impl Drop for Debts {
     fn drop(&mut self) {
-        in_force::go_native();
+        in_force::end();
         ftrace::wait_in_flight();
         vm::pay_all();
     }

@@ -11,21 +11,31 @@ use kernel::{
     },
 };
 
-/// The policy in force, as its number: the kernel's own way until all hooks are in.
-static POLICY: Atomic<u32> = Atomic::new(Policy::Native as u32);
+/// The policy in force, as its number, or [`NOTHING`].
+static POLICY: Atomic<u32> = Atomic::new(NOTHING);
+/// Stands for the kernel's own way while not all hooks are in, and for no policy: nothing can be put in
+/// its place but by [`begin`].
+const NOTHING: u32 = u32::MAX;
 /// What is known of this host; set before the first hook is in.
 static PATH: SetOnce<ResetPath> = SetOnce::new();
 
-/// The policy in force.
+/// The policy in force: the kernel's own way while not all hooks are in.
 pub(crate) fn policy() -> Policy {
     Policy::from_number(POLICY.load(Acquire).into()).unwrap_or(Policy::Native)
 }
 
+/// Puts the first policy in force, which must be to be had on this host. All hooks are in.
+pub(crate) fn begin(policy: Policy) {
+    POLICY.store(policy as u32, Release);
+}
+
 /// Switches, if the policy is to be had on this host. Each re-init looks once, so one under way goes
-/// by either. Refusals are logged.
+/// by either. `EAGAIN` before [`begin`]; other refusals are logged.
 pub(crate) fn switch(policy: Policy) -> Result {
-    // Before the hooks are in there is nothing to switch.
     let path = path().ok_or(EAGAIN)?;
+    if POLICY.load(Acquire) == NOTHING {
+        return Err(EAGAIN);
+    }
     if !allows(policy, path) {
         pr_err!(
             "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
@@ -36,9 +46,10 @@ pub(crate) fn switch(policy: Policy) -> Result {
     Ok(())
 }
 
-/// Leaves everything to the kernel from now on.
-pub(crate) fn go_native() {
-    POLICY.store(Policy::Native as u32, Release);
+/// Leaves everything to the kernel from now on. Nobody switches meanwhile: an open file keeps the
+/// module.
+pub(crate) fn end() {
+    POLICY.store(NOTHING, Release);
 }
 
 /// Whether that policy is to be had on this host.

@@ -21,7 +21,7 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// All of it, with the names in `latency`, in its order.
+    /// All kinds of work, with the names in `latency`, in its order.
     const ALL: [(Self, &'static str); 5] = [
         (Self::VcpuReset, "vcpu_reset"),
         (Self::Stage2Unmap, "stage2_unmap"),

@@ -25,16 +25,18 @@ pub(crate) enum Lazy {
     Unmaps,
     /// What `once` does: with FEAT_S2FWB nothing is unmapped; and under pKVM the hypervisor unmaps.
     AsOnce,
-    /// It is not to be had with this kernel.
+    /// Nothing: this kernel does not have what `lazy` needs.
     Refused,
 }
 
-/// What it takes, where it is to be had.
+/// The kernel's functions that a lazy unmap takes, where they are to be had.
 static FUNCTIONS: SetOnce<Functions> = SetOnce::new();
-/// Unmaps under way in all.
+/// How many lazy unmaps are under way, host-wide.
 static GATE: AtomicI32 = AtomicI32::new(0);
-/// The one that a task is in.
-static UNDER_WAY: Handoff<UnderWay> = Handoff::new();
+/// The lazy unmap that a task is in.
+///
+/// A VM has one at a time. With no room for it the unmap goes the kernel's own way.
+static UNDER_WAY: Handoff<UnderWay, 64> = Handoff::new();
 
 #[derive(Clone, Copy)]
 struct UnderWay {

@@ -8,7 +8,7 @@ pub(crate) enum Policy {
     /// The kernel's own way; only counted.
     Native = 0,
     /// With FEAT_S2FWB no unmap, but an invalidation of all instruction caches at each re-init;
-    /// without, an unmap at each.
+    /// without, an unmap at each re-init.
     Fwb = 1,
     /// One invalidation per VM reset, owed at re-init and paid at KVM_RUN; without FEAT_S2FWB one
     /// unmap.
@@ -40,7 +40,7 @@ impl Policy {
             .find(|&policy| policy as u64 == number)
     }
 
-    /// By name, one newline behind it allowed.
+    /// The policy that `text` names, one newline behind it allowed.
     pub(crate) fn from_text(text: &[u8]) -> Option<Self> {
         let name = text.strip_suffix(b"\n").unwrap_or(text);
         Self::ALL
@@ -52,7 +52,7 @@ impl Policy {
 /// Cache maintenance at a re-init.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Maintenance {
-    /// Nothing.
+    /// No maintenance.
     None,
     /// All PEs' instruction caches are invalidated.
     Icache,
@@ -63,9 +63,9 @@ pub(crate) enum Maintenance {
 /// What matters of the host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Host {
-    /// FEAT_S2FWB: data is coherent whatever the guest's attributes.
+    /// FEAT_S2FWB: data is coherent whatever the guest's attributes are.
     pub(crate) fwb: bool,
-    /// CTR_EL0.DIC: so are instructions.
+    /// CTR_EL0.DIC: instructions are coherent with data.
     pub(crate) dic: bool,
     /// What this kernel's own path does on these CPUs.
     pub(crate) native: Maintenance,
@@ -78,7 +78,7 @@ pub(crate) struct Host {
 pub(crate) enum Remedy {
     /// What the kernel does anyway, whatever that is.
     Native,
-    /// This, before the re-init ends.
+    /// The given maintenance, before the re-init ends.
     Now(Maintenance),
     /// An invalidation, before any vCPU of the VM enters the guest.
     IcacheOwed,

@@ -6,8 +6,8 @@
 //! checker on the build host compiles this file as it is.
 //!
 //! Per VM there are two generations. `owed` goes up at each re-init of a vCPU that has run; `paid`
-//! is raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, who raises
-//! `paid` has to invalidate the instruction caches first.
+//! is raised to it by KVM_RUN. The VM is *in reset* while they differ. With `debt` set, whoever
+//! raises `paid` has to invalidate the instruction caches first.
 //!
 //! Two parties meet here without a lock, each with a store, a full barrier, then a load:
 //!
@@ -18,36 +18,35 @@
 //! | looks for another vCPU's `wants_to_run`| looks at the gate, then at `owed`   |
 //!
 //! So at least one sees the other. A re-init that sees a runner does at once what the kernel would
-//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]).
+//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]). Once a re-init has seen
+//! nobody, others of the same stay need not look ([`Reset::is_alone`]): whoever came since then sees
+//! the reset, and ends the stay before it enters the guest.
 
 use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
 
-/// How many VMs are in reset, host-wide; re-inits may count theirs twice for a moment, never zero
-/// times. KVM_RUN looks no further while this is zero.
-pub(crate) struct Gate(AtomicI32);
+/// How many VMs are in reset, of those that share this gate; re-inits may count theirs twice for a
+/// moment, never zero times. KVM_RUN of these VMs looks no further while this is zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Gate<'a>(&'a AtomicI32);
 
-impl Gate {
-    pub(crate) const fn new() -> Self {
-        Self(AtomicI32::new(0))
+impl<'a> Gate<'a> {
+    /// The gate whose word KVM_RUN's redirect reads.
+    pub(crate) const fn of(word: &'a AtomicI32) -> Self {
+        Self(word)
     }
 
-    /// The word that KVM_RUN's redirect reads.
-    pub(crate) const fn word(&self) -> &AtomicI32 {
-        &self.0
-    }
-
-    fn open(&self) {
+    fn open(self) {
         self.0.fetch_add(1);
     }
 
-    fn close(&self) {
+    fn close(self) {
         self.0.fetch_add(-1);
     }
 }
 
 /// How many bits of a VM's word tell how many re-inits are unpaid. The rest, but for the debt's, tell
 /// how many there were: 48, which 25 million re-inits in each second, more than a host can make,
-/// wrap once in 130 days. Only who holds a word for so long, within one ioctl, could be mistaken.
+/// wrap once in 130 days. Only a party that holds a word for so long, within one ioctl, could err.
 const UNPAID_BITS: u32 = 15;
 
 /// Both generations and the debt in one word, so that they change as one.
@@ -116,9 +115,11 @@ pub(crate) struct Reset<const BITS: u32 = UNPAID_BITS> {
     /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0:
     /// never.
     unmapped: AtomicU64,
+    /// One more than the `paid` under which a re-init last saw nobody running; 0: never.
+    alone: AtomicU64,
 }
 
-/// A re-init that is under way.
+/// A re-init as it showed in the word: the state before it, and behind it.
 pub(crate) struct Begun<const BITS: u32 = UNPAID_BITS> {
     before: State<BITS>,
     after: State<BITS>,
@@ -151,6 +152,7 @@ impl<const BITS: u32> Reset<BITS> {
         Self {
             state: AtomicU64::new(0),
             unmapped: AtomicU64::new(0),
+            alone: AtomicU64::new(0),
         }
     }
 
@@ -171,7 +173,7 @@ impl<const BITS: u32> Reset<BITS> {
     }
 
     /// Publishes a re-init, which leaves a debt if `debt`. The caller then looks for running vCPUs.
-    pub(crate) fn begin(&self, gate: &Gate, debt: bool) -> Begun<BITS> {
+    pub(crate) fn begin(&self, gate: Gate<'_>, debt: bool) -> Begun<BITS> {
         // The gate goes first: once the re-init shows in the state, nobody may find the gate
         // closed. A re-init that joins a reset must not rely on the first one's having got as far
         // as its own gate.
@@ -182,6 +184,30 @@ impl<const BITS: u32> Reset<BITS> {
         }
         full_barrier();
         Begun { before, after }
+    }
+
+    /// Whether no other vCPU is running as far as the re-init `begun` is concerned: nobody is in a
+    /// KVM_RUN that could end without ending its stay first. Asks `looks_alone`, unless another
+    /// re-init of this stay has got a yes from that already.
+    pub(crate) fn is_alone(&self, begun: &Begun<BITS>, looks_alone: impl FnOnce() -> bool) -> bool {
+        let Some(stay) = begun.stay() else {
+            return looks_alone();
+        };
+        if self.is_seen_alone(stay) {
+            return true;
+        }
+        let alone = looks_alone();
+        if alone {
+            // Behind the look: what a vCPU did that had left by then comes before what is done by
+            // those who rely on it.
+            self.alone.store(stay.0 + 1);
+        }
+        alone
+    }
+
+    /// Whether a re-init has seen nobody running during `stay`.
+    pub(crate) fn is_seen_alone(&self, stay: Stay) -> bool {
+        self.alone.load() == stay.0 + 1
     }
 
     /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init
@@ -206,7 +232,7 @@ impl<const BITS: u32> Reset<BITS> {
     /// the VM went from owing to owing nothing.
     ///
     /// Without a lock two vCPUs may both pay; neither enters before a payment is complete.
-    pub(crate) fn run(&self, gate: &Gate, pay: impl FnOnce()) -> bool {
+    pub(crate) fn run(&self, gate: Gate<'_>, pay: impl FnOnce()) -> bool {
         let seen = self.state();
         if !seen.in_reset() {
             return false;

@@ -20,12 +20,15 @@ use crate::{
         stage2::LeftOut,
     },
     trace,
-    vm::{self, add, count, invalidate, took, Record},
+    vm::{self, add, add_latency, count, invalidate, Record},
 };
 use kernel::prelude::*;
 
 /// A re-init that is waiting for the kernel's own maintenance, behind it in the same ioctl.
-static HANDOFF: Handoff<Reinit> = Handoff::new();
+///
+/// None sleeps on that way, so there are hardly more at once than the host has CPUs. With no room for
+/// one it goes the kernel's own way.
+static HANDOFF: Handoff<Reinit, 256> = Handoff::new();
 
 /// A re-init that was decided.
 #[derive(Clone, Copy)]
@@ -37,7 +40,7 @@ struct Reinit {
     remedy: Remedy,
     busy: bool,
     native: Native,
-    begun: Stopwatch,
+    stopwatch: Stopwatch,
     /// When the kernel's own invalidation was reached.
     invalidating: Option<Stopwatch>,
 }
@@ -68,8 +71,8 @@ impl Reinit {
 
     /// Its maintenance is done or owed.
     fn end(&self) {
-        let ns = self.begun.ns();
-        took(self.record(), Work::VcpuReset, ns);
+        let ns = self.stopwatch.ns();
+        add_latency(self.record(), Work::VcpuReset, ns);
         trace::vcpu_reset(
             self.name(),
             self.vcpu,
@@ -81,18 +84,18 @@ impl Reinit {
     }
 }
 
-/// KVM_ARM_VCPU_INIT, past validation, `begun` before the registers were reset. The vCPU's mutex is
+/// KVM_ARM_VCPU_INIT, past validation; `stopwatch` runs since before the registers were reset. The vCPU's mutex is
 /// held, so it is not running.
-pub(crate) fn vcpu_init(vcpu: &Vcpu, begun: Stopwatch) {
-    let record = Record::of(vcpu.vm());
+pub(crate) fn vcpu_init(vcpu: &Vcpu, stopwatch: Stopwatch) {
+    let record = Record::find_or_insert(vcpu.vm());
     count(record, Counter::VcpuInit);
     if let (true, Some(path)) = (vcpu.has_run(), in_force::path()) {
-        vcpu_reset(vcpu, record, path, begun);
+        vcpu_reset(vcpu, record, path, stopwatch);
     }
 }
 
-/// The same on a vCPU that has run: a guest reset.
-fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Stopwatch) {
+/// KVM_ARM_VCPU_INIT, past validation, on a vCPU that has run: a guest reset.
+fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, stopwatch: Stopwatch) {
     // One that this task made before, and the kernel never came to ask for (kprobes were disarmed
     // just then), must not speak for this re-init.
     HANDOFF.take();
@@ -109,8 +112,11 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
     let unseen = host.native == Maintenance::Icache && !path.is_armed();
 
     let debt = !unseen && host.remedy(way, false) == Remedy::IcacheOwed;
-    let published = record.map(|record| (record, record.begin(debt)));
-    let busy = vcpu.another_wants_to_run();
+    let begun = record.map(|record| (record, record.begin(debt)));
+    let busy = match &begun {
+        Some((record, begun)) => record.is_busy(begun, vcpu),
+        None => vcpu.another_wants_to_run(),
+    };
     let remedy = host.remedy(way, busy || unseen || record.is_none());
 
     count(record, Counter::VcpuReset);
@@ -125,14 +131,14 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
         count(record, Counter::IcacheInvalidate);
     }
 
-    let stay = published.map(|(record, published)| {
-        if published.is_first() {
+    let stay = begun.map(|(record, begun)| {
+        if begun.is_first() {
             count(Some(record), Counter::VmReset);
         }
         if debt && remedy != Remedy::IcacheOwed {
-            record.forgive(&published);
+            record.forgive(&begun);
         }
-        (record, published.stay())
+        (record, begun.stay())
     });
 
     let reinit = Reinit {
@@ -142,7 +148,7 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, begun: Sto
         remedy,
         busy,
         native: apply(remedy, vcpu.vm(), stay, host),
-        begun,
+        stopwatch,
         invalidating: None,
     };
     if host.native == Maintenance::None {
@@ -211,11 +217,11 @@ fn unmap_here(vm: &Vm) {
 
 /// Lets `unmap` unmap, for a VM whose record is known, or is not.
 fn unmap(record: Option<&Record>, unmap: impl FnOnce()) {
-    let begun = Stopwatch::start();
+    let stopwatch = Stopwatch::start();
     unmap();
-    let ns = begun.ns();
+    let ns = stopwatch.ns();
     count(record, Counter::Stage2Unmap);
-    took(record, Work::Stage2Unmap, ns);
+    add_latency(record, Work::Stage2Unmap, ns);
     trace::stage2_unmap(vm::name(record), ns);
 }
 
@@ -307,7 +313,7 @@ pub(crate) fn native_icache_executed() {
     cpu::complete_maintenance();
     if let Some(invalidating) = reinit.invalidating {
         let ns = invalidating.ns();
-        took(reinit.record(), Work::IcacheInvalidate, ns);
+        add_latency(reinit.record(), Work::IcacheInvalidate, ns);
         trace::icache_invalidate(reinit.name(), true, ns);
     }
     reinit.end();

@@ -12,8 +12,8 @@ use crate::{
         atomic::AtomicI32,
         cpu,
         debugfs::Directory,
-        ftrace::Redirects,
-        kvm::{self, DyingVm, ProcessName, Vm, VmSize},
+        ftrace::{Redirects, RunGates},
+        kvm::{self, DyingVm, ProcessName, Vcpu, Vm, VmSize},
         vm_table::VmTable,
     },
     trace,
@@ -27,8 +27,8 @@ use kernel::{
 };
 
 /// VMs in reset.
-pub(crate) static GATE: Gate = Gate::new();
-/// Of all VMs since load.
+pub(crate) static GATES: RunGates = RunGates::new();
+/// Counters and histograms of all VMs since load.
 pub(crate) static TOTALS: Tally = Tally::new();
 /// VMs that owe an invalidation; re-inits may count theirs twice for a moment, never zero times.
 static PENDING: AtomicI32 = AtomicI32::new(0);
@@ -78,6 +78,7 @@ pub(crate) struct Record {
     /// The name of its process when this record was made.
     pub(crate) process: ProcessName,
     size: Lent<VmSize>,
+    gate: Gate<'static>,
     reset: Reset,
     pub(crate) tally: Tally,
     /// Held over maintenance that others may wait for instead of doing it again.
@@ -86,9 +87,10 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// The record of `vm`; `None` where there is no memory for it, or hooks are missing.
-    pub(crate) fn of(vm: &Vm) -> Option<&Self> {
-        VMS.get_or_insert(vm, || {
+    /// The record of `vm`, made if there is none yet; `None` where there is no memory for it, or hooks
+    /// are missing.
+    pub(crate) fn find_or_insert(vm: &Vm) -> Option<&Self> {
+        VMS.find_or_insert(vm, || {
             KBox::pin_init(
                 pin_init!(Self {
                     files <- new_mutex!(None, "kvm_fwb_reset::files"),
@@ -97,6 +99,7 @@ impl Record {
                     pid: vm.pid(),
                     process: kvm::process_name(),
                     size: Lent::new(vm.size()),
+                    gate: Gate::of(GATES.of(vm)),
                     reset: Reset::new(),
                     tally: Tally::new(),
                     maintenance <- new_mutex!((), "kvm_fwb_reset::maintenance"),
@@ -108,10 +111,10 @@ impl Record {
 
     /// The record of `vm`, if it has one. Takes no lock.
     pub(crate) fn find(vm: &Vm) -> Option<&Self> {
-        VMS.get(vm)
+        VMS.find(vm)
     }
 
-    /// How large the VM is now.
+    /// Says how large the VM is now.
     pub(crate) fn size(&self) -> &VmSize {
         // SAFETY: By the type invariant the structure outlives this record.
         unsafe { self.size.get() }
@@ -128,14 +131,20 @@ impl Record {
         if debt {
             PENDING.fetch_add(1);
         }
-        let begun = self.reset.begin(&GATE, debt);
+        let begun = self.reset.begin(self.gate, debt);
         if debt && !begun.is_new_debt() {
             PENDING.fetch_add(-1);
         }
         begun
     }
 
-    /// See [`Reset::forgive`].
+    /// Whether another vCPU than `vcpu`, whose re-init `begun` is, may be running; see
+    /// [`Reset::is_alone`].
+    pub(crate) fn is_busy(&self, begun: &Begun, vcpu: &Vcpu) -> bool {
+        !self.reset.is_alone(begun, || !vcpu.another_wants_to_run())
+    }
+
+    /// Takes back the debt that `begun` left; see [`Reset::forgive`].
     pub(crate) fn forgive(&self, begun: &Begun) {
         if self.reset.forgive(begun) {
             PENDING.fetch_add(-1);
@@ -150,25 +159,25 @@ impl Record {
             self.settle(|| invalidate(Some(self)));
             return;
         }
-        let arrived = Stopwatch::start();
+        let stopwatch = Stopwatch::start();
         {
             // Makes payers wait for one payment rather than each making their own.
             let _payer = self.maintenance.lock();
             self.settle(|| invalidate(Some(self)));
         }
-        let ns = arrived.ns();
-        took(Some(self), Work::Pay, ns);
+        let ns = stopwatch.ns();
+        add_latency(Some(self), Work::Pay, ns);
         trace::pay(self.name(), ns);
     }
 
     fn settle(&self, pay: impl FnOnce()) {
-        if self.reset.run(&GATE, pay) {
+        if self.reset.run(self.gate, pay) {
             PENDING.fetch_add(-1);
         }
     }
 
     /// Calls `unmap`, which says whether it got at all RAM, unless one that did was made in this stay.
-    /// Those who come meanwhile wait for it.
+    /// Callers that come meanwhile wait for it.
     pub(crate) fn unmap_once(&self, stay: Stay, unmap: impl FnOnce() -> bool) {
         let _maintenance = self.maintenance.lock();
         if self.reset.is_unmapped(stay) {
@@ -226,8 +235,8 @@ pub(crate) fn add(record: Option<&Record>, counter: Counter, number: u64) {
     }
 }
 
-/// Notes how long some work took, for the VM, if its record is known, and in all.
-pub(crate) fn took(record: Option<&Record>, work: Work, ns: u64) {
+/// Adds how long some work took to the histograms, for the VM, if its record is known, and in all.
+pub(crate) fn add_latency(record: Option<&Record>, work: Work, ns: u64) {
     TOTALS.latency.add(work, ns);
     if let Some(record) = record {
         record.tally.latency.add(work, ns);
@@ -242,17 +251,17 @@ pub(crate) fn name(record: Option<&Record>) -> &CStr {
 /// All that is mapped of that VM was cleaned, for a vCPU turned its MMU on.
 pub(crate) fn flushed(record: Option<&Record>, ns: u64) {
     count(record, Counter::Stage2Flush);
-    took(record, Work::Stage2Flush, ns);
+    add_latency(record, Work::Stage2Flush, ns);
     trace::stage2_flush(name(record), ns);
 }
 
 /// Invalidates all PEs' instruction caches, on account of that VM.
 pub(crate) fn invalidate(record: Option<&Record>) {
-    let begun = Stopwatch::start();
+    let stopwatch = Stopwatch::start();
     cpu::invalidate_icache_all();
-    let ns = begun.ns();
+    let ns = stopwatch.ns();
     count(record, Counter::IcacheInvalidate);
-    took(record, Work::IcacheInvalidate, ns);
+    add_latency(record, Work::IcacheInvalidate, ns);
     trace::icache_invalidate(name(record), false, ns);
 }
 

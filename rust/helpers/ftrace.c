@@ -21,6 +21,11 @@ ASSERT_PROTOTYPE(kvm_arch_vcpu_ioctl_run, int (*)(struct kvm_vcpu *));
 
 DEFINE_STATIC_SRCU(in_flight);
 
+unsigned long vm_run_gate(const struct kvm *kvm)
+{
+	return run_gate_index(kvm);
+}
+
 int in_flight_enter(void)
 {
 	return srcu_read_lock(&in_flight);
@@ -47,8 +52,20 @@ void in_flight_wait(void)
 static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip,
 				       struct ftrace_ops *ops, struct ftrace_regs *fregs)
 {
-	const struct redirect *redirect = container_of(ops, struct redirects, ops)->redirects;
+	const struct redirects *redirects = container_of(ops, struct redirects, ops);
+	const struct redirect *redirect = redirects->redirects;
 	const struct redirect *end = redirect + MAX_REDIRECTS;
+
+	/* What vCPUs that run pay each time: as little as can be. */
+	if (likely(ip == redirects->run.site)) {
+		const struct kvm_vcpu *vcpu;
+
+		smp_mb();
+		vcpu = (const struct kvm_vcpu *)ftrace_regs_get_argument(fregs, 0);
+		if (unlikely(READ_ONCE(redirects->run.gates[run_gate_index(vcpu->kvm)].open)))
+			ftrace_regs_set_instruction_pointer(fregs, redirects->run.to);
+		return;
+	}
 
 	while (redirect->original != ip + AARCH64_INSN_SIZE)
 		/* A call site that nobody named: the function itself runs, as if it were not patched. */
@@ -69,7 +86,7 @@ static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip
  */
 static int redirects_name_sites(struct redirects *redirects)
 {
-	int i, err = 0;
+	int i, err = ftrace_set_filter_ip(&redirects->ops, redirects->run.site, 0, 0);
 
 	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].original; i++)
 		err = ftrace_set_filter_ip(&redirects->ops,

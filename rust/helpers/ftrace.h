@@ -4,6 +4,7 @@
 
 #include <linux/ftrace.h>
 #include <linux/kvm_host.h>
+#include <linux/log2.h>
 
 /*
  * A function of the kernel whose calls go to @to instead, or, where @gate is set, only while *@gate
@@ -15,17 +16,47 @@ struct redirect {
 	const int *gate;
 };
 
-enum { MAX_REDIRECTS = 6 };
+enum { MAX_REDIRECTS = 5 };
+
+/*
+ * A gate for VMs, each on a cache line of its own: what one VM's resets write, hardly another's KVM_RUN
+ * reads.
+ */
+struct run_gate {
+	int open;
+} __aligned(64);
+
+/* A power of two. */
+enum { RUN_GATES = 64 };
+
+/* Which of the gates is that VM's: by the bits that tell neighbours in the heap from each other. */
+static inline unsigned long run_gate_index(const struct kvm *kvm)
+{
+	return ((unsigned long)kvm >> order_base_2(sizeof(struct kvm))) % RUN_GATES;
+}
+
+/*
+ * kvm_arch_vcpu_ioctl_run(), whose entry is at @site: its calls go to @to while the VM's one of
+ * @gates is open.
+ */
+struct run_entry {
+	unsigned long site;
+	unsigned long to;
+	const struct run_gate *gates;
+};
 
 /* Redirects that come and go as one. Constant while registered; the first is found the fastest. */
 struct redirects {
 	struct ftrace_ops ops;
+	struct run_entry run;
 	struct redirect redirects[MAX_REDIRECTS];
 };
 
 int redirects_register(struct redirects *redirects);
 /* Returns once no call site leads here any more. */
 void redirects_unregister(struct redirects *redirects);
+
+unsigned long vm_run_gate(const struct kvm *kvm);
 
 /* Calls of redirected functions that are in this module, however long they sleep there. */
 int in_flight_enter(void);

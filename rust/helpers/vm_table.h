@@ -2,6 +2,8 @@
 #ifndef HELPERS_VM_TABLE_H
 #define HELPERS_VM_TABLE_H
 
+#include <linux/kvm_host.h>
+#include <linux/log2.h>
 #include <linux/mutex.h>
 #include <linux/xarray.h>
 
@@ -13,6 +15,12 @@ struct vm_table {
 	struct xarray entries;
 	struct mutex changes;
 };
+
+/*
+ * Keys are addresses of struct kvm without so many of their last bits: two that are alive differ in
+ * the others. A tree by whole addresses would have two levels more, for each VM alone.
+ */
+enum { VM_KEY_SHIFT = const_ilog2(sizeof(struct kvm)) };
 
 /* The one there is. */
 extern struct vm_table vm_table;

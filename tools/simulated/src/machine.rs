@@ -195,7 +195,7 @@ impl Vm {
     /// `stage2_unmap_vm`.
     pub(crate) fn unmap(&self) {
         stage2::call(self);
-        // Who spins is back at once.
+        // A guest that spins is back at once.
         if self.vcpus.iter().any(|vcpu| vcpu.spins.load(SeqCst)) {
             self.fault();
         }
@@ -286,7 +286,7 @@ impl Vm {
         state.spins.store(true, SeqCst);
     }
 
-    /// It ends.
+    /// The KVM_RUN of a guest that spins ends.
     pub fn stop(&self, index: usize) {
         let state = &self.vcpus[index];
         state.spins.store(false, SeqCst);
@@ -367,7 +367,7 @@ fn insert(policy: u64) -> bool {
     // A module that comes has its statics new. What the last one left is of no account: while its
     // hooks went out, re-inits of its last moments, under `native`, began resets that nobody ends.
     vm::clear();
-    vm::GATE.word().set(0);
+    vm::GATES.close();
     PENDING_BEFORE.store(vm::pending(), SeqCst);
     let hooks = Policy::from_number(policy).and_then(|policy| hooks::Hooks::new(path, policy).ok());
     let loaded = hooks.is_some();
@@ -431,9 +431,14 @@ impl Machine {
         stats(vm::TOTALS.counters.iter(), pending)
     }
 
+    /// The name of the policy in force.
+    pub fn policy(&self) -> &'static str {
+        in_force::policy().name()
+    }
+
     /// How many VMs KVM_RUN takes to be in reset.
     pub fn gate(&self) -> i32 {
-        vm::GATE.word().load()
+        vm::GATES.sum()
     }
 
     /// How many VMs the module has a record of.

@@ -3,6 +3,10 @@
 //! VMs that come and go while the module does.
 
 use simulated::{make, Change, Job, Machine};
+use std::sync::{
+    atomic::{AtomicBool, Ordering::SeqCst},
+    Arc,
+};
 
 /// The redirects go in one after the other, and the one that drops a VM's record may be the last.
 #[test]
@@ -22,5 +26,27 @@ fn no_record_outlives_its_vm() {
         machine.race(seed, vec![churn, load]);
         assert_eq!(machine.records(), 0, "seed {seed}");
         assert!(Change::Remove.make());
+    }
+}
+
+/// The file is there before the hooks are. What a write to it says was switched must be so when all is in.
+#[test]
+fn no_switch_is_lost() {
+    let machine = Machine::boot(true, false, "icache");
+    for seed in 0..200 {
+        let switched = Arc::new(AtomicBool::new(false));
+        let load: Job = Box::new(|| assert!(Change::Insert(2).make()));
+        let noted = switched.clone();
+        let switch: Job = Box::new(move || {
+            // One write, at any moment of the load.
+            make(1).destroy();
+            noted.store(Change::Switch("fwb").make(), SeqCst);
+        });
+        machine.race(seed, vec![load, switch]);
+        let expected = if switched.load(SeqCst) { "fwb" } else { "once" };
+        assert_eq!(machine.policy(), expected, "seed {seed}");
+        assert!(Change::Remove.make());
+        assert!(!Change::Switch("once").make());
+        assert_eq!(machine.policy(), "native");
     }
 }

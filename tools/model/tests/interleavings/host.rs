@@ -10,6 +10,7 @@
 use crate::{
     policy::{self, Maintenance, Policy, Remedy},
     protocol::{Gate, Reset, Stay},
+    rust::atomic::AtomicI32,
 };
 use loom::sync::{
     atomic::{
@@ -37,16 +38,16 @@ pub enum Place {
 pub struct Host {
     host: policy::Host,
 
-    gate: Gate,
+    gate: AtomicI32,
     reset: Reset,
     /// The module's mutex over maintenance.
     maintenance: Mutex<()>,
     policy: AtomicU32,
-    /// The kernel's text, by place. Who patches it has completed what it did before by a DSB, and who runs it passes a
+    /// The kernel's text, by place. Whoever patches it has completed what it did before by a DSB, and whoever runs it passes a
     /// context synchronization event on the way to the guest: hence Release here, and the Acquire of [`Host::run`].
     patched: [AtomicBool; 4],
-    /// SRCU. Each vCPU's ioctls hold theirs while they are in the module; there is one at a time. Who waits for readers
-    /// takes one after the other, and holds up nobody.
+    /// SRCU. Each vCPU's ioctls hold theirs while they are in the module; there is one at a time. Whoever waits for
+    /// readers takes one after the other, and holds up nobody.
     in_flight: [Mutex<()>; VCPUS],
     /// What an IPI to all CPUs waits for, in the same way: KVM_RUN from its store to `wants_to_run` on, until the entry
     /// of `kvm_arch_vcpu_ioctl_run` is fetched.
@@ -76,7 +77,7 @@ impl Host {
         Self::new(true, Maintenance::Icache, true)
     }
 
-    /// The same, with a kernel that has no invalidation of its own.
+    /// With FEAT_S2FWB, `once` in force, and a kernel that has no invalidation of its own.
     pub fn fwb_rfc() -> Arc<Self> {
         Self::new(true, Maintenance::None, true)
     }
@@ -105,7 +106,7 @@ impl Host {
                 native,
                 lazy: false,
             },
-            gate: Gate::new(),
+            gate: AtomicI32::new(0),
             reset: Reset::new(),
             maintenance: Mutex::new(()),
             policy: AtomicU32::new(policy as u32),
@@ -120,6 +121,7 @@ impl Host {
         // loom's atomics are made when first used, and that must be by one thread alone.
         host.settled();
         host.reset.is_unmapped(Stay(0));
+        host.reset.is_seen_alone(Stay(0));
         Arc::new(host)
     }
 
@@ -152,7 +154,7 @@ impl Host {
         };
         if patched {
             fence(SeqCst);
-            if self.gate.word().load() != 0 {
+            if self.gate.load() != 0 {
                 let _in_flight = self.in_flight[vcpu].lock();
                 self.enter();
             }
@@ -201,7 +203,7 @@ impl Host {
     /// What must be so once nobody is at work any more, and all vCPUs have run since their re-init, seen by the module.
     pub fn settled(&self) {
         assert!(!self.reset.is_indebted());
-        assert_eq!(self.gate.word().load(), 0);
+        assert_eq!(self.gate.load(), 0);
     }
 
     fn is_patched(&self, place: Place) -> bool {
@@ -215,8 +217,9 @@ impl Host {
         let unseen = self.host.native == Maintenance::Icache && !self.is_patched(Place::Icache);
 
         let debt = !unseen && self.host.remedy(policy, false) == Remedy::IcacheOwed;
-        let begun = self.reset.begin(&self.gate, debt);
-        let busy = (0..VCPUS).any(|v| v != vcpu && self.wants_to_run[v].load(Relaxed));
+        let begun = self.reset.begin(Gate::of(&self.gate), debt);
+        let runs = |v: usize| v != vcpu && self.wants_to_run[v].load(Relaxed);
+        let busy = !self.reset.is_alone(&begun, || !(0..VCPUS).any(runs));
         let remedy = self.host.remedy(policy, busy || unseen);
         if debt && remedy != Remedy::IcacheOwed {
             self.reset.forgive(&begun);
@@ -262,7 +265,7 @@ impl Host {
             .reset
             .is_indebted()
             .then(|| self.maintenance.lock().unwrap());
-        self.reset.run(&self.gate, || self.invalidate());
+        self.reset.run(Gate::of(&self.gate), || self.invalidate());
     }
 
     /// `stage2_unmap_vm` itself, under KVM's lock.

@@ -68,14 +68,37 @@ fn replace<R: Replacement>(argument: &R::Argument) {
     R::call(argument, Original(argument));
 }
 
+/// As few as make VMs share them.
+pub(crate) struct RunGates([AtomicI32; 2]);
+
+impl RunGates {
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicI32::new(0) }; 2])
+    }
+
+    pub(crate) fn of(&self, vm: &Vm) -> &AtomicI32 {
+        &self.0[vm.number() % 2]
+    }
+
+    /// Not for the module.
+    pub(crate) fn close(&self) {
+        self.0.iter().for_each(|gate| gate.set(0));
+    }
+
+    /// Not for the module: how many VMs are in reset.
+    pub(crate) fn sum(&self) -> i32 {
+        self.0.iter().map(AtomicI32::load).sum()
+    }
+}
+
 pub(crate) trait RunEntry {
-    fn gate() -> &'static AtomicI32;
+    fn gates() -> &'static RunGates;
     fn enter(vcpu: &Vcpu);
 }
 
-type Enter = (&'static AtomicI32, fn(&Vcpu));
+type Enter = (&'static RunGates, fn(&Vcpu));
 
-/// Who goes where.
+/// Where calls of each function are led.
 pub(crate) struct Table {
     run: Option<Enter>,
     reset: Option<fn(&Vcpu)>,
@@ -136,8 +159,8 @@ pub(crate) fn call<A: Argument>(argument: &A) {
 /// A vCPU enters `kvm_arch_vcpu_ioctl_run`.
 pub(crate) fn enter_run(vcpu: &Vcpu) {
     step();
-    if let Some((gate, enter)) = redirects(|redirects| redirects.run) {
-        if gate.load() != 0 {
+    if let Some((gates, enter)) = redirects(|redirects| redirects.run) {
+        if gates.of(vcpu.vm()).load() != 0 {
             in_flight(|| enter(vcpu));
         }
     }
@@ -188,7 +211,7 @@ impl Plan {
 
     pub(crate) fn run_entry<H: RunEntry>(mut self) -> Result<Self> {
         self.0.push(Box::new(|redirects| {
-            redirects.run = Some((H::gate(), H::enter));
+            redirects.run = Some((H::gates(), H::enter));
         }));
         Ok(self)
     }

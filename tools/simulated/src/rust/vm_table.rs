@@ -57,7 +57,7 @@ impl<T: Send + Sync> VmTable<T> {
             .unwrap_or_else(|error| error.into_inner())
     }
 
-    pub(crate) fn get<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
+    pub(crate) fn find<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
         step();
         let entry = self
             .entries()
@@ -67,12 +67,12 @@ impl<T: Send + Sync> VmTable<T> {
         entry.map(|entry| unsafe { &*entry })
     }
 
-    pub(crate) fn get_or_insert<'a>(
+    pub(crate) fn find_or_insert<'a>(
         &'a self,
         vm: &'a Vm,
         make: impl FnOnce() -> Result<Pin<KBox<T>>>,
     ) -> Option<&'a T> {
-        if let Some(entry) = self.get(vm) {
+        if let Some(entry) = self.find(vm) {
             return Some(entry);
         }
         if !self.open.load(SeqCst) {
@@ -86,7 +86,7 @@ impl<T: Send + Sync> VmTable<T> {
             entry
         });
         drop(entries);
-        self.get(vm)
+        self.find(vm)
     }
 
     pub(crate) fn remove(&self, vm: &DyingVm) -> Option<Pin<KBox<T>>> {
