@@ -27,6 +27,8 @@ pub const REDIRECTED: [&str; 4] = [
     "kvm_arch_vcpu_ioctl_run",
     "kvm_arch_destroy_vm",
 ];
+/// And those that it redirects only on CPUs without FEAT_S2FWB.
+pub const REDIRECTED_WITHOUT_FWB: [&str; 2] = ["kvm_pgtable_stage2_unmap", "stage2_flush_vm"];
 /// And the one it reads.
 const READ: &str = "kvm_arch_vcpu_ioctl";
 
@@ -69,7 +71,8 @@ pub struct Facts {
     pub kprobes: Option<bool>,
     /// ftrace may be used.
     pub ftrace: Option<bool>,
-    /// Functions of [`REDIRECTED`] that a livepatch, or another user of IPMODIFY, has.
+    /// Functions of [`REDIRECTED`] and [`REDIRECTED_WITHOUT_FWB`] that a livepatch, or another user of
+    /// IPMODIFY, has.
     pub taken: Vec<&'static str>,
     /// Kernel lockdown: `none`, `integrity` or `confidentiality`.
     pub lockdown: Option<String>,
@@ -342,6 +345,7 @@ impl System {
         }
         REDIRECTED
             .into_iter()
+            .chain(REDIRECTED_WITHOUT_FWB)
             .filter(|&name| taken.contains(name))
             .collect()
     }

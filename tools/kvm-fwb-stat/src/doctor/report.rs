@@ -4,7 +4,7 @@
 
 use super::{
     candidate::{Candidate, Signature},
-    facts::{Facts, OPTIONS},
+    facts::{Facts, OPTIONS, REDIRECTED_WITHOUT_FWB},
 };
 use crate::{
     counters::Stat,
@@ -519,7 +519,7 @@ fn obstacles(facts: &Facts, cpu: Cpu) -> Findings {
     if is_arm(facts) == Some(false) {
         return vec![bad("It is for arm64 hosts")];
     }
-    let mut lines = refusals(facts);
+    let mut lines = refusals(facts, cpu);
     if lines.is_empty() {
         lines.push(good("Nothing that can be seen from here; it is not loaded"));
     }
@@ -528,7 +528,7 @@ fn obstacles(facts: &Facts, cpu: Cpu) -> Findings {
 }
 
 /// What refuses it for certain.
-fn refusals(facts: &Facts) -> Findings {
+fn refusals(facts: &Facts, cpu: Cpu) -> Findings {
     let mut lines = Findings::new();
     if facts.kvm_off {
         lines.push(bad("KVM is off: boot without kvm-arm.mode=none"));
@@ -556,9 +556,14 @@ fn refusals(facts: &Facts) -> Findings {
         ));
     }
     for name in &facts.taken {
-        lines.push(bad(format!(
-            "A livepatch, or another module, has {name}: only one can"
-        )));
+        let by = format!("A livepatch, or another module, has {name}: only one can");
+        match cpu.fwb {
+            Some(true) if REDIRECTED_WITHOUT_FWB.contains(name) => (),
+            None if REDIRECTED_WITHOUT_FWB.contains(name) => {
+                lines.push(unknown(by + ", which matters without FEAT_S2FWB"));
+            }
+            _ => lines.push(bad(by)),
+        }
     }
     if facts.modules_disabled {
         lines.push(bad(

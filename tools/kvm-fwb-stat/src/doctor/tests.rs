@@ -215,6 +215,35 @@ fn all_that_stops_it_is_told() {
     );
 }
 
+/// No CPU that is known, and a log that says nothing.
+const UNKNOWN: &str = "0x00000000511f0011\n";
+
+#[test]
+fn what_is_redirected_without_fwb_alone_matters_there_alone() {
+    let said = |cpu, kmsg, function: &str| {
+        let host = Host::new(cpu, kmsg);
+        host.put(
+            &format!("sys/kernel/livepatch/fix/vmlinux/{function},1/x"),
+            "",
+        );
+        host.examine(Some(NO_DIC))
+    };
+    for function in ["kvm_pgtable_stage2_unmap", "stage2_flush_vm"] {
+        let line = format!("A livepatch, or another module, has {function}: only one can");
+        let (status, text) = said(N1, KMSG, function);
+        assert_eq!(status, 11, "{text}");
+        assert!(text.contains(&format!("[BAD]  {line}\n")), "{text}");
+        let (status, text) = said(A710, KMSG_FWB, function);
+        assert_eq!(status, 0, "{text}");
+        assert!(!text.contains(function), "{text}");
+        let (_, text) = said(UNKNOWN, "6,1,0,-;what is left of a log\n", function);
+        assert!(
+            text.contains(&format!("[?]    {line}, which matters without FEAT_S2FWB")),
+            "{text}"
+        );
+    }
+}
+
 const LOCKED: &str = "none [integrity] confidentiality\n";
 const UNLOCKED: &str = "[none] integrity confidentiality\n";
 
