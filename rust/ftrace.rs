@@ -261,16 +261,21 @@ unsafe impl Sync for Redirects {}
 impl Redirects {
     /// Puts `plan` into effect. Refusals are logged.
     pub(crate) fn new(plan: Plan) -> Result<Self> {
-        let raw = KBox::new(Opaque::new(plan.raw), GFP_KERNEL)?;
-        // SAFETY: `raw` is boxed and lives until `drop` unregisters it; `plan` has led each
-        // function to code that takes its calls, under gates that are static.
-        to_result(unsafe { bindings::redirects_register(raw.get()) }).inspect_err(|&error| {
+        Self::register(plan).inspect_err(|&error| {
             if error == EBUSY {
                 pr_err!("KVM's functions are redirected already (by a livepatch? a second copy of this module?), or kernel.ftrace_enabled is 0: undo that first\n");
             } else {
                 pr_err!("ftrace refuses to redirect KVM's functions: {:?}\n", error);
             }
-        })?;
+        })
+    }
+
+    /// As [`Self::new`], for what can be done without; the caller logs a refusal.
+    pub(crate) fn register(plan: Plan) -> Result<Self> {
+        let raw = KBox::new(Opaque::new(plan.raw), GFP_KERNEL)?;
+        // SAFETY: `raw` is boxed and lives until `drop` unregisters it; `plan` has led each
+        // function to code that takes its calls, under gates that are static.
+        to_result(unsafe { bindings::redirects_register(raw.get()) })?;
         // INVARIANT: Registered above.
         Ok(Self(raw))
     }

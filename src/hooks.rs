@@ -20,6 +20,7 @@ use crate::{
     policy::Policy,
     reinit,
     rust::{
+        self,
         ftrace::{self, Entry, Original, Plan, Redirects, Replacement, RunEntry, RunGates},
         kprobe::{InstructionProbe, Probe, Step},
         kvm::{self, DyingVm, Vcpu, Vm},
@@ -133,6 +134,8 @@ pub(crate) struct Hooks {
     _debts: Debts,
     /// Before the redirects: without them nothing would keep a task's old decision from it.
     _icache: Option<InstructionProbe<NativeIcache>>,
+    /// Before the redirects, one of which drops a dead VM's record: these look records up, too.
+    _without_fwb: Option<Redirects>,
     _redirects: Redirects,
     /// Behind the redirects: without them nobody has a record in hand.
     _records: Records,
@@ -141,10 +144,17 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Puts the hooks in, and then `policy`, which must be to be had here, in force. Refusals are
     /// logged.
-    pub(crate) fn new(path: ResetPath, policy: Policy) -> Result<Self> {
-        let (icache, lazy) = (path.icache, path.host.lazy);
-        // With FEAT_S2FWB there is nothing to flush.
-        let flushes = path.has_flush && !path.host.fwb;
+    pub(crate) fn new(mut path: ResetPath, policy: Policy) -> Result<Self> {
+        // First, for it decides what can be had.
+        let (_without_fwb, lost) = without_fwb(&mut path)?;
+        if !in_force::allows(policy, &path) {
+            // Or it was said when the kernel was looked at.
+            if let Some(lost) = &lost {
+                lost.log();
+            }
+            return Err(rust::unsupported());
+        }
+        let icache = path.icache;
         in_force::set_path(path);
 
         let _icache = icache
@@ -156,18 +166,16 @@ impl Hooks {
                     error
                 );
             })?;
-        let mut plan = Plan::new()
+        let plan = Plan::new()
             .run_entry::<Run>()?
             .replace::<ResetVcpu>()?
             .replace::<reinit::UnmapVm>()?
             .replace::<DestroyVm>()?;
-        if lazy {
-            plan = stage2::redirect::<lazy::Unmap>(plan)?;
-        }
-        if flushes {
-            plan = plan.replace::<FlushVm>()?;
-        }
         let _redirects = Redirects::new(plan)?;
+        // Not before: who refuses all of it, as a second copy does, says so in one line.
+        if let Some(lost) = &lost {
+            lost.log();
+        }
 
         // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init
         // put anything off, or leave anything out.
@@ -176,9 +184,56 @@ impl Hooks {
         Ok(Self {
             _debts: Debts,
             _icache,
+            _without_fwb,
             _redirects,
             _records,
         })
+    }
+}
+
+/// Redirects what is of use only without FEAT_S2FWB, and can be done without: where somebody else has one
+/// of these functions, `path` says so, and the caller logs what is lost and why. Of no effect before the
+/// other hooks are in: nobody unmaps lazily yet, and no VM has a record.
+fn without_fwb(path: &mut ResetPath) -> Result<(Option<Redirects>, Option<Lost>)> {
+    let lazy = path.host.lazy;
+    let flushes = path.has_flush && !path.host.fwb;
+    if !lazy && !flushes {
+        return Ok((None, None));
+    }
+    let mut plan = Plan::new();
+    if lazy {
+        plan = stage2::redirect::<lazy::Unmap>(plan)?;
+    }
+    if flushes {
+        plan = plan.replace::<FlushVm>()?;
+    }
+    Ok(match Redirects::register(plan) {
+        Ok(redirects) => (Some(redirects), None),
+        Err(error) => {
+            path.do_without_fwb_redirects();
+            (None, Some(Lost { lazy, error }))
+        }
+    })
+}
+
+/// What [`without_fwb`] could not have.
+struct Lost {
+    lazy: bool,
+    error: Error,
+}
+
+impl Lost {
+    fn log(&self) {
+        let what = match self.lazy {
+            true => {
+                "the policy lazy is not to be had, take another, and stage2_flush is not counted"
+            }
+            false => "stage2_flush is not counted",
+        };
+        pr_warn!(
+            "{what}: ftrace refuses to redirect what that needs ({:?}; does a livepatch have it?)\n",
+            self.error
+        );
     }
 }
 

@@ -86,6 +86,15 @@ impl ResetPath {
         })
     }
 
+    /// Notes that nothing is redirected that is of use only without FEAT_S2FWB.
+    pub(crate) fn do_without_fwb_redirects(&mut self) {
+        self.has_flush = false;
+        if self.host.lazy {
+            self.host.lazy = false;
+            self.lazy = Lazy::Refused;
+        }
+    }
+
     /// Whether the probe on the invalidation, if one is needed, is in the kernel's text now:
     /// kprobes can be disarmed globally at any time, and then nothing tells.
     pub(crate) fn is_armed(&self) -> bool {

@@ -86,8 +86,10 @@ static void notrace redirects_callback(unsigned long ip, unsigned long parent_ip
  */
 static int redirects_name_sites(struct redirects *redirects)
 {
-	int i, err = ftrace_set_filter_ip(&redirects->ops, redirects->run.site, 0, 0);
+	int i, err = 0;
 
+	if (redirects->run.site)
+		err = ftrace_set_filter_ip(&redirects->ops, redirects->run.site, 0, 0);
 	for (i = 0; !err && i < MAX_REDIRECTS && redirects->redirects[i].original; i++)
 		err = ftrace_set_filter_ip(&redirects->ops,
 					   redirects->redirects[i].original - AARCH64_INSN_SIZE,

@@ -37,7 +37,7 @@ static inline unsigned long run_gate_index(const struct kvm *kvm)
 
 /*
  * kvm_arch_vcpu_ioctl_run(), whose entry is at @site: its calls go to @to while the VM's one of
- * @gates is open.
+ * @gates is open. All zero: not redirected.
  */
 struct run_entry {
 	unsigned long site;

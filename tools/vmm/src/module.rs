@@ -27,20 +27,34 @@ pub fn insert(parameters: &str) -> io::Result<()> {
     insert_from(Path::new(IMAGE), parameters)
 }
 
-/// `insmod` of any file. The module's trace events are switched on if the host was booted for that: what
+/// `insmod` of this module from any file. The module's trace events are switched on if the host was booted for that: what
 /// only they look at is looked at in all tests.
 pub fn insert_from(image: &Path, parameters: &str) -> io::Result<()> {
-    finit_module(File::open(image)?, &CString::new(parameters)?, 0)?;
+    insert_another(image, parameters)?;
     match boot::word("fwb.events")? {
         Some(_) => fs::write(EVENTS, "1"),
         None => Ok(()),
     }
 }
 
+/// `insmod` of any module.
+pub fn insert_another(image: &Path, parameters: &str) -> io::Result<()> {
+    Ok(finit_module(
+        File::open(image)?,
+        &CString::new(parameters)?,
+        0,
+    )?)
+}
+
 /// `rmmod`: refuses rather than waits while the module is in use.
 pub fn remove() -> io::Result<()> {
+    remove_another(NAME)
+}
+
+/// `rmmod` of any module.
+pub fn remove_another(name: &str) -> io::Result<()> {
     let flags = OFlags::NONBLOCK.bits() as i32;
-    Ok(delete_module(&CString::new(NAME)?, flags)?)
+    Ok(delete_module(&CString::new(name)?, flags)?)
 }
 
 /// Whether it is loaded.

@@ -558,11 +558,12 @@ fn refusals(facts: &Facts, cpu: Cpu) -> Findings {
     for name in &facts.taken {
         let by = format!("A livepatch, or another module, has {name}: only one can");
         match cpu.fwb {
-            Some(true) if REDIRECTED_WITHOUT_FWB.contains(name) => (),
-            None if REDIRECTED_WITHOUT_FWB.contains(name) => {
-                lines.push(unknown(by + ", which matters without FEAT_S2FWB"));
-            }
-            _ => lines.push(bad(by)),
+            _ if !REDIRECTED_WITHOUT_FWB.contains(name) => lines.push(bad(by)),
+            // Nobody asks for it.
+            Some(true) => (),
+            _ => lines.push(note(
+                by + ", and without FEAT_S2FWB lazy is refused, and stage2_flush not counted",
+            )),
         }
     }
     if facts.modules_disabled {

@@ -3,6 +3,7 @@
 //! out, has to pass as well.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -321,37 +322,77 @@ impl Drop for Witness {
     }
 }
 
+fn is_unsupported(what: &str, result: std::io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => Ok(()),
+        other => bail!("{what}: want EOPNOTSUPP, got {other:?}"),
+    }
+}
+
+/// insmod with `lazy` is refused, in one line of the log.
+fn insmod_is_refused() -> Result<()> {
+    let mut log = Kmsg::open().context("/dev/kmsg")?;
+    is_unsupported(
+        "insmod",
+        module::insert(&format!("policy={}", Policy::Lazy as u8)),
+    )?;
+    ensure!(!module::is_loaded(), "refused, but the module is there");
+    let mut said = log.records()?;
+    said.retain(|record| {
+        record.contains(&format!(";{}: ", module::NAME)) && record.contains("lazy")
+    });
+    ensure!(said.len() == 1, "want one line in the log, got {said:?}");
+    Ok(())
+}
+
+/// Somebody else has, as a livepatch would, one of the functions that are redirected without FEAT_S2FWB
+/// alone: `lazy` is refused, flushes are not counted, and the module loads all the same.
+pub fn taken_by_another(lab: &Lab) -> Result<()> {
+    for function in ["kvm_pgtable_stage2_unmap", "stage2_flush_vm"] {
+        module::insert_another(
+            Path::new("/take_function.ko"),
+            &format!("function={function}"),
+        )
+        .context("insmod take_function")?;
+        if lab.lazy()? == "unmaps" {
+            insmod_is_refused().context(function)?;
+            module::insert("").context(function)?;
+            is_unsupported("a write", module::write("policy", Policy::Lazy.name()))?;
+            let lazy = module::host()?.remove("lazy");
+            ensure!(
+                lazy.as_deref() == Some("refused"),
+                "{function}: lazy is {lazy:?}"
+            );
+            let stats = module::read("stats")?;
+            ensure!(
+                !stats.contains("stage2_flush"),
+                "{function}: flushes are shown, which nobody counts: {stats}"
+            );
+            module::remove().context("rmmod")?;
+        } else {
+            // Nothing is redirected there.
+            lab.load(Policy::Lazy).context(function)?;
+            lab.unload()?;
+        }
+        module::remove_another("take_function").context("rmmod take_function")?;
+    }
+    lab.load(Policy::Lazy).context("with all to be had again")?;
+    lab.unload()
+}
+
 /// Where `lazy` is not to be had it is refused, in a line of the log where the module is loaded, and all
 /// else is as ever.
 pub fn refused(lab: &Lab) -> Result<()> {
     if lab.lazy()? != "refused" {
         return Err(Skip("the policy `lazy` is to be had here").into());
     }
-    let refused = |what: &str, result: std::io::Result<()>| match result {
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => Ok(()),
-        other => bail!("{what}: want EOPNOTSUPP, got {other:?}"),
-    };
-    let mut log = Kmsg::open().context("/dev/kmsg")?;
-    refused(
-        "insmod",
-        module::insert(&format!("policy={}", Policy::Lazy as u8)),
-    )?;
-    ensure!(!module::is_loaded(), "refused, but the module is there");
-    let said: Vec<_> = log
-        .records()?
-        .into_iter()
-        .filter(|record| {
-            record.contains(&format!(";{}: ", module::NAME)) && record.contains("lazy")
-        })
-        .collect();
-    ensure!(said.len() == 1, "want one line in the log, got {said:?}");
-
+    insmod_is_refused()?;
     for policy in Policy::ALL
         .into_iter()
         .filter(|&policy| policy != Policy::Lazy)
     {
         lab.load(policy)?;
-        refused("a write", module::write("policy", Policy::Lazy.name()))?;
+        is_unsupported("a write", module::write("policy", Policy::Lazy.name()))?;
         let mut vm = lab.vm(2)?;
         vm.report()?;
         vm.reset()?;

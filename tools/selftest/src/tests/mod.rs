@@ -91,6 +91,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "traced", policies: UNLOADED, run: hooks::traced },
     Test { name: "probed", policies: UNLOADED, run: hooks::probed },
     Test { name: "unload_while_dying", policies: UNLOADED, run: life::unload_while_dying },
+    Test { name: "taken_by_another", policies: UNLOADED, run: lazy::taken_by_another },
     Test { name: "lazy_refused", policies: UNLOADED, run: lazy::refused },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
