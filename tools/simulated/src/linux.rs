@@ -37,6 +37,8 @@ pub(crate) mod prelude {
         ($($argument:tt)*) => { eprint!($($argument)*) };
     }
     pub(crate) use pr_err;
+    // One line in a log is as good as another here.
+    pub(crate) use pr_err as pr_warn;
 
     pub(crate) type KBox<T> = Box<T>;
 

@@ -16,6 +16,11 @@ pub(crate) struct ResetPath {
 }
 
 impl ResetPath {
+    /// Nobody takes these functions here.
+    pub(crate) fn do_without_fwb_redirects(&mut self) {
+        unreachable!()
+    }
+
     pub(crate) fn is_armed(&self) -> bool {
         self.icache.is_none() || kprobe::is_armed()
     }

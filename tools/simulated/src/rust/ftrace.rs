@@ -5,7 +5,6 @@
 use super::{
     atomic::AtomicI32,
     kvm::{DyingVm, Vcpu, Vm},
-    stage2,
 };
 use crate::{
     linux::{step, wait},
@@ -187,62 +186,61 @@ pub(crate) fn wait_in_flight() {
     }
 }
 
-pub(super) type Add = Box<dyn FnOnce(&mut Table)>;
+/// How one redirect comes, and how it goes.
+pub(super) type Change = fn(&mut Table);
 
-/// A set of redirects that is being put together, each by what it adds.
-pub(crate) struct Plan(Vec<Add>);
+/// A set of redirects that is being put together.
+pub(crate) struct Plan(Vec<(Change, Change)>);
 
 impl Plan {
     pub(crate) fn new() -> Self {
         Self(Vec::new())
     }
 
-    pub(crate) fn replace<R: Replacement>(mut self) -> Result<Self> {
-        self.0.push(Box::new(|redirects| {
-            *R::Argument::replacement(redirects) = Some(replace::<R>);
-        }));
-        Ok(self)
+    pub(crate) fn replace<R: Replacement>(self) -> Result<Self> {
+        Ok(self.add(
+            |redirects| *R::Argument::replacement(redirects) = Some(replace::<R>),
+            |redirects| *R::Argument::replacement(redirects) = None,
+        ))
     }
 
-    pub(super) fn add(mut self, add: Add) -> Self {
-        self.0.push(add);
+    pub(super) fn add(mut self, come: Change, go: Change) -> Self {
+        self.0.push((come, go));
         self
     }
 
-    pub(crate) fn run_entry<H: RunEntry>(mut self) -> Result<Self> {
-        self.0.push(Box::new(|redirects| {
-            redirects.run = Some((H::gates(), H::enter));
-        }));
-        Ok(self)
+    pub(crate) fn run_entry<H: RunEntry>(self) -> Result<Self> {
+        Ok(self.add(
+            |redirects| redirects.run = Some((H::gates(), H::enter)),
+            |redirects| redirects.run = None,
+        ))
     }
 }
 
 /// Redirects in place. As with ftrace, one comes, and goes, after the other.
-pub(crate) struct Redirects;
+pub(crate) struct Redirects(Vec<Change>);
 
 impl Redirects {
     pub(crate) fn new(plan: Plan) -> Result<Self> {
-        for add in plan.0 {
+        Self::register(plan)
+    }
+
+    pub(crate) fn register(plan: Plan) -> Result<Self> {
+        let change = |(come, go): (Change, Change)| {
             step();
-            redirects(add);
-        }
-        Ok(Self)
+            redirects(come);
+            go
+        };
+        Ok(Self(plan.0.into_iter().map(change).collect()))
     }
 }
 
 impl Drop for Redirects {
     fn drop(&mut self) {
-        let remove: [fn(&mut Table); 4] = [
-            |redirects| redirects.run = None,
-            |redirects| redirects.reset = None,
-            |redirects| redirects.unmap = None,
-            |redirects| redirects.destroy = None,
-        ];
-        for remove in remove {
+        for go in self.0.drain(..) {
             step();
-            redirects(remove);
+            redirects(go);
         }
-        stage2::lead_back();
         wait_in_flight();
     }
 }

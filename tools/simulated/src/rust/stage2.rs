@@ -63,11 +63,10 @@ fn led_to() -> std::sync::MutexGuard<'static, Option<Unmap>> {
 }
 
 pub(crate) fn redirect<U: UnmapRange>(plan: Plan) -> Result<Plan> {
-    Ok(plan.add(Box::new(|_| *led_to() = Some((U::gate(), U::unmap)))))
-}
-
-pub(super) fn lead_back() {
-    *led_to() = None;
+    Ok(plan.add(
+        |_| *led_to() = Some((U::gate(), U::unmap)),
+        |_| *led_to() = None,
+    ))
 }
 
 /// KVM unmaps a range.
