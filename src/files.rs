@@ -194,11 +194,12 @@ static VMS: SetOnce<Parent> = SetOnce::new();
 /// The whole directory, while this lives. Goes after all VMs' directories in it.
 pub(crate) struct Files {
     _vms: Dir,
-    _root: Dir,
+    root: Dir,
 }
 
 impl Files {
-    /// Makes the directory. Without debugfs there is none, and the module works all the same.
+    /// Makes the directories, for VMs that are reset as soon as the hooks are in. Without debugfs there
+    /// are none, and the module works all the same.
     pub(crate) fn new() -> Self {
         let root = Dir::new(c"kvm_fwb_reset", None);
         if !root.exists() {
@@ -208,15 +209,18 @@ impl Files {
         let vms = Dir::new(c"vms", Some(unsafe { root.as_parent() }));
         // SAFETY: Used by VMs' re-inits only, and in the module's drop order hooks go before files.
         VMS.populate(unsafe { vms.as_parent() });
+        Self { _vms: vms, root }
+    }
+
+    /// Adds the files of the host. Once one can be opened the load may not fail any more: an open file
+    /// keeps a module from being unloaded, but not one that fails to load from being freed.
+    pub(crate) fn add(&self) {
+        let root = &self.root;
         root.add_static(c"policy", 0o644, &POLICY);
         root.add_static(c"host", 0o444, &HOST);
         root.add_static(c"stats", 0o444, &STATS);
         root.add_static(c"latency", 0o444, &LATENCY);
         root.add_static(c"clear", 0o200, &CLEAR);
-        Self {
-            _vms: vms,
-            _root: root,
-        }
     }
 }
 

@@ -57,10 +57,14 @@ impl kernel::Module for KvmFwbReset {
         };
 
         // VMs that are reset as soon as the hooks are in find the directory for theirs.
-        let _files = files::Files::new();
+        let files = files::Files::new();
         let path = path::ResetPath::find()?;
         let _hooks = hooks::Hooks::new(path, policy)?;
-        Ok(Self { _hooks, _files })
+        files.add();
+        Ok(Self {
+            _hooks,
+            _files: files,
+        })
     }
 }
 
