@@ -18,9 +18,7 @@
 //! | looks for another vCPU's `wants_to_run`| looks at the gate, then at `owed`   |
 //!
 //! So at least one sees the other. A re-init that sees a runner does at once what the kernel would
-//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]). Once a re-init has seen
-//! nobody, others of the same stay need not look ([`Reset::is_alone`]): whoever came since then sees
-//! the reset, and ends the stay before it enters the guest.
+//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]).
 
 use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
 
@@ -115,8 +113,6 @@ pub(crate) struct Reset<const BITS: u32 = UNPAID_BITS> {
     /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0:
     /// never.
     unmapped: AtomicU64,
-    /// One more than the `paid` under which a re-init last saw nobody running; 0: never.
-    alone: AtomicU64,
 }
 
 /// A re-init as it showed in the word: the state before it, and behind it.
@@ -152,7 +148,6 @@ impl<const BITS: u32> Reset<BITS> {
         Self {
             state: AtomicU64::new(0),
             unmapped: AtomicU64::new(0),
-            alone: AtomicU64::new(0),
         }
     }
 
@@ -184,30 +179,6 @@ impl<const BITS: u32> Reset<BITS> {
         }
         full_barrier();
         Begun { before, after }
-    }
-
-    /// Whether no other vCPU is running as far as the re-init `begun` is concerned: nobody is in a
-    /// KVM_RUN that could end without ending its stay first. Asks `looks_alone`, unless another
-    /// re-init of this stay has got a yes from that already.
-    pub(crate) fn is_alone(&self, begun: &Begun<BITS>, looks_alone: impl FnOnce() -> bool) -> bool {
-        let Some(stay) = begun.stay() else {
-            return looks_alone();
-        };
-        if self.is_seen_alone(stay) {
-            return true;
-        }
-        let alone = looks_alone();
-        if alone {
-            // Behind the look: what a vCPU did that had left by then comes before what is done by
-            // those who rely on it.
-            self.alone.store(stay.0 + 1);
-        }
-        alone
-    }
-
-    /// Whether a re-init has seen nobody running during `stay`.
-    pub(crate) fn is_seen_alone(&self, stay: Stay) -> bool {
-        self.alone.load() == stay.0 + 1
     }
 
     /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init

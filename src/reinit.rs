@@ -113,10 +113,7 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, stopwatch:
 
     let debt = !unseen && host.remedy(way, false) == Remedy::IcacheOwed;
     let begun = record.map(|record| (record, record.begin(debt)));
-    let busy = match &begun {
-        Some((record, begun)) => record.is_busy(begun, vcpu),
-        None => vcpu.another_wants_to_run(),
-    };
+    let busy = vcpu.another_wants_to_run();
     let remedy = host.remedy(way, busy || unseen || record.is_none());
 
     count(record, Counter::VcpuReset);

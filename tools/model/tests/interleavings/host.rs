@@ -121,7 +121,6 @@ impl Host {
         // loom's atomics are made when first used, and that must be by one thread alone.
         host.settled();
         host.reset.is_unmapped(Stay(0));
-        host.reset.is_seen_alone(Stay(0));
         Arc::new(host)
     }
 
@@ -218,8 +217,7 @@ impl Host {
 
         let debt = !unseen && self.host.remedy(policy, false) == Remedy::IcacheOwed;
         let begun = self.reset.begin(Gate::of(&self.gate), debt);
-        let runs = |v: usize| v != vcpu && self.wants_to_run[v].load(Relaxed);
-        let busy = !self.reset.is_alone(&begun, || !(0..VCPUS).any(runs));
+        let busy = (0..VCPUS).any(|v| v != vcpu && self.wants_to_run[v].load(Relaxed));
         let remedy = self.host.remedy(policy, busy || unseen);
         if debt && remedy != Remedy::IcacheOwed {
             self.reset.forgive(&begun);

@@ -71,17 +71,6 @@ fn reset_both(host: &Host) {
     run::<0>(host);
 }
 
-/// A VMM with one thread resets two vCPUs, one of them again when it has changed its code.
-fn reset_one_again(host: &Host) {
-    host.reinit(1);
-    host.write(0, 1);
-    host.reinit(0);
-    host.write(1, 1);
-    host.reinit(1);
-    run::<1>(host);
-    run::<0>(host);
-}
-
 /// A vCPU that is not reset runs code that another one will run.
 fn go_on(host: &Host) {
     host.run(2, || _ = host.guest_gets(1));
@@ -222,12 +211,6 @@ mod unmap {
     #[test]
     fn one_reset_and_a_runner() {
         model(3, Host::unmap, [reset_both, go_on], SETTLED);
-    }
-
-    /// The runner may end the first re-init's stay, and be in the guest at the second.
-    #[test]
-    fn one_reset_again_and_a_runner() {
-        model(3, Host::unmap, [reset_one_again, go_on], SETTLED);
     }
 
     #[test]
