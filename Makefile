@@ -45,7 +45,7 @@ help:
 	@echo 'make deb-test           install, upgrade, remove and purge them on an emulated arm64 Debian, as root [KERNEL=]'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
-	@echo 'make check              for who is editing, in some minutes: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
+	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
 	@echo 'make soak               what takes hours: all of mutate, firmware, verify and fuzz [COUNT=1000]'
 	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'

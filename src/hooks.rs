@@ -172,7 +172,7 @@ impl Hooks {
             .replace::<reinit::UnmapVm>()?
             .replace::<DestroyVm>()?;
         let _redirects = Redirects::new(plan)?;
-        // Not before: who refuses all of it, as a second copy does, says so in one line.
+        // Not before: where all of it is refused, as to a second copy, that is said, and in one line.
         if let Some(lost) = &lost {
             lost.log();
         }

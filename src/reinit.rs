@@ -84,8 +84,8 @@ impl Reinit {
     }
 }
 
-/// KVM_ARM_VCPU_INIT, past validation; `stopwatch` runs since before the registers were reset. The vCPU's mutex is
-/// held, so it is not running.
+/// KVM_ARM_VCPU_INIT, past validation; `stopwatch` runs since before the registers were reset. The
+/// vCPU's mutex is held, so it is not running.
 pub(crate) fn vcpu_init(vcpu: &Vcpu, stopwatch: Stopwatch) {
     let record = Record::find_or_insert(vcpu.vm());
     count(record, Counter::VcpuInit);

@@ -16,7 +16,7 @@ struct redirect {
 	const int *gate;
 };
 
-enum { MAX_REDIRECTS = 5 };
+enum { MAX_REDIRECTS = 3 };
 
 /*
  * A gate for VMs, each on a cache line of its own: what one VM's resets write, hardly another's KVM_RUN

@@ -29,7 +29,7 @@ fn no_record_outlives_its_vm() {
     }
 }
 
-/// The file is there before the hooks are. What a write to it says was switched must be so when all is in.
+/// However early a switch comes: what it says was switched must be so when all hooks are in.
 #[test]
 fn no_switch_is_lost() {
     let machine = Machine::boot(true, false, "icache");
