@@ -6,7 +6,6 @@ use crate::{
     counters::Counter,
     in_force,
     latency::Work,
-    lazy::Lazy,
     policy::{Maintenance, Policy},
     rust::{
         cpu,
@@ -62,17 +61,12 @@ impl File for HostFile {
                 Maintenance::Unmap => "unmap",
             };
             let hooks = if path.is_armed() { "armed" } else { "degraded" };
-            let lazy = match path.lazy {
-                Lazy::Unmaps => "unmaps",
-                Lazy::AsOnce => "as_once",
-                Lazy::Refused => "refused",
-            };
             seq_print!(
                 m,
                 "native_reset {}\nhooks {}\nlazy {}\n",
                 native,
                 hooks,
-                lazy
+                path.lazy.name()
             );
         }
     }

@@ -41,20 +41,28 @@ pub enum Domain {
 /// An instruction that the oracle acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// `ic ialluis`: all of the PEs' instruction caches.
     IcIalluis,
+    /// `ic iallu`: the PE's own.
     IcIallu,
-    /// Its address is in register `rt`.
+    /// `ic ivau`: a line of all.
     IcIvau {
+        /// The register that its address is in.
         rt: u8,
     },
+    /// A data cache operation on a line.
     Dc {
+        /// The register that its address is in.
         rt: u8,
+        /// How far it goes.
         point: Point,
     },
     /// `dc zva`: a store of zeroes to one block.
     DcZva {
+        /// The register that its address is in.
         rt: u8,
     },
+    /// A `tlbi` of any kind.
     Tlbi,
     /// A `dsb` that waits for loads and stores; one that waits for only some completes no cache
     /// maintenance, and is not an `Op`.

@@ -117,6 +117,7 @@ impl Features {
 /// An instruction that some PE executes.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
+    /// The PE's number.
     pub pe: usize,
     /// Its virtual address.
     pub pc: u64,
@@ -125,6 +126,7 @@ pub struct At {
 /// Instructions that all PEs together have begun since the machine has been running.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Executed {
+    /// The host's and guests'.
     pub all: u64,
     /// Those of guests.
     pub guests: u64,

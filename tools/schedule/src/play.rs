@@ -22,6 +22,7 @@ pub enum Work {
 pub struct Race {
     /// Who is re-initialised, and then works.
     pub inits: Vec<usize>,
+    /// What guests do then.
     pub work: Work,
     /// Who runs meanwhile, over and over.
     pub runs: Vec<usize>,
@@ -32,6 +33,7 @@ pub struct Race {
 /// A host with the module. It tells its contract of all that it does, but for changes and races, of
 /// which the contract knows already.
 pub trait Host {
+    /// A VM on it.
     type Vm: Vm;
 
     /// The contract of this host.

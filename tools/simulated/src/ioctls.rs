@@ -18,8 +18,11 @@ use std::sync::{atomic::Ordering::SeqCst, Arc};
 /// What a vCPU ran that should have been other code.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RunError {
+    /// The vCPU.
     pub vcpu: usize,
+    /// The version that is written.
     pub want: usize,
+    /// The version that was fetched.
     pub got: usize,
 }
 

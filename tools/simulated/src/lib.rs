@@ -16,6 +16,7 @@ extern crate self as kernel;
 mod ioctls;
 mod linux;
 mod machine;
+pub mod names;
 mod race;
 
 use linux::{alloc, prelude, sync, task, time};

@@ -112,6 +112,7 @@ pub(crate) mod sync {
         }
     }
 
+    /// A [`Mutex`] in place.
     #[macro_export]
     macro_rules! new_mutex {
         ($value:expr, $name:literal) => {

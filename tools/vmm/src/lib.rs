@@ -6,7 +6,6 @@
 //! it; nothing else here knows of the contract. `()` observes nothing, for a plain VMM.
 //!
 //! What needs no KVM is there on any host, with unit tests.
-#![deny(missing_docs)]
 
 mod a64;
 pub mod affinity;
