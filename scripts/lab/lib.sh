@@ -43,8 +43,11 @@ logged() {
 fresh() { rm -rf "$1.new" && mkdir -p "$1.new"; }
 finish() { rm -rf "$1" && mv "$1.new" "$1"; }
 
-# natively: is this a host that the module is for, with compilers and kernels as Debian has them?
-natively() { [[ $(uname -m) == aarch64 ]] && command -v apt-get >/dev/null; }
+# arm64_debian: is this a host that the module is for, with compilers and kernels as Debian has them?
+arm64_debian() { [[ $(uname -m) == aarch64 ]] && command -v apt-get >/dev/null; }
+
+# git_says ARG...: what git says of this repository; fails where it is none, as one unpacked from a tarball
+git_says() { git -c safe.directory="$repo" -C "$repo" "$@" 2>/dev/null; }
 
 # number NAME VALUE MAX: is a whole number from 1 to MAX, or ends here
 number() {
