@@ -122,6 +122,14 @@ disproof() {
 # rust_symbols DIR: those that the kernel exports
 rust_symbols() { awk '$2 ~ /^_R/ && $3 == "vmlinux" { print $2 }' "$1/Module.symvers" | sort -u; }
 
+# image_of ROOT RELEASE: its image, as one of its packages has it below ROOT
+image_of() {
+	local image
+	for image in "${1%/}/usr/lib/modules/$2/vmlinuz" "${1%/}/boot/vmlinuz-$2"; do
+		[[ ! -f $image ]] || { echo "$image" && return; }
+	done
+}
+
 # banner IMAGE: what `uname -v` says once it is booted; nothing if it cannot be read
 banner() {
 	gzip -dcf "$1" 2>/dev/null | LC_ALL=C grep -aoE 'Linux version [[:print:]]*\) #[0-9]+ [[:print:]]+' |
