@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo shell bench check test soak doc selftest verify firmware fuzz mutate stat trace picture deb deb-test clippy fmt clean help
+.PHONY: module demo shell bench check test soak doc selftest verify firmware fuzz mutate stat trace picture deb deb-test host-test matrix dist clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,11 +11,11 @@ export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEE
 module:
 	@scripts/module >/dev/null
 
-demo shell bench check test soak doc clippy selftest verify firmware fuzz mutate stat trace picture deb:
+demo shell bench check test soak doc clippy selftest verify firmware fuzz mutate stat trace picture deb matrix dist:
 	@scripts/$@
 
-deb-test:
-	@scripts/tests/deb
+deb-test host-test:
+	@scripts/tests/$(@:-test=)
 
 fmt:
 	@scripts/lab/in-tree rustfmt --edition 2021 src/*.rs rust/*.rs
@@ -43,6 +43,9 @@ help:
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'
 	@echo 'make deb-test           install, upgrade, remove and purge them on an emulated arm64 Debian, as root [KERNEL=]'
+	@echo 'make host-test          build by make and by DKMS on an emulated arm64 Debian, as root; an hour [KERNEL=]'
+	@echo 'make matrix             the selftest on every arm64 kernel that Debian publishes now; writes docs/compatibility.md [KERNEL="..."]'
+	@echo 'make dist               build/dist/kvm-fwb-reset-VERSION.tar.xz of what is committed, and its checksum'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
 	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'

@@ -11,6 +11,10 @@ mkdir -p "$cache"
 cache=$(cd "$cache" && pwd -P)
 logs=$cache/log
 mkdir -p "$logs"
+[[ $repo$cache != *[[:space:]:]* ]] || {
+	echo "the kernel's build takes no path with a space or a colon: move this clone from '$repo', or set XDG_CACHE_HOME, now '${cache%/*}'" >&2
+	exit 1
+}
 
 # Progress counts from the start of what the person typed, through all the scripts that it runs.
 export STARTED=${STARTED:-$EPOCHSECONDS}
@@ -38,6 +42,12 @@ logged() {
 # fresh DIR: an empty DIR.new to build in. `finish DIR` gives it its name, so that what has the name is whole.
 fresh() { rm -rf "$1.new" && mkdir -p "$1.new"; }
 finish() { rm -rf "$1" && mv "$1.new" "$1"; }
+
+# arm64_debian: is this a host that the module is for, with compilers and kernels as Debian has them?
+arm64_debian() { [[ $(uname -m) == aarch64 ]] && command -v apt-get >/dev/null; }
+
+# git_says ARG...: what git says of this repository; fails where it is none, as one unpacked from a tarball
+git_says() { git -c safe.directory="$repo" -C "$repo" "$@" 2>/dev/null; }
 
 # number NAME VALUE MAX: is a whole number from 1 to MAX, or ends here
 number() {
