@@ -14,6 +14,7 @@ pub const VERSION: u32 = 1;
 /// What was counted from boot to the end.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
+    /// [`VERSION`].
     pub version: u32,
     /// In the order in which they began. 0 is from boot to the first marker.
     pub sections: Vec<Section>,
@@ -22,12 +23,15 @@ pub struct Counts {
 /// What was counted from one marker to the next; between all markers of one number together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
+    /// The marker's; 0 before the first.
     pub number: u64,
+    /// What was said at the marker.
     pub name: String,
     /// That all CPUs began, for the host and for guests.
     pub instructions: u64,
     /// Those of guests.
     pub guest_instructions: u64,
+    /// Cache and TLB maintenance.
     pub operations: Vec<Operation>,
     /// How often what is watched was executed.
     pub entries: Vec<Entry>,
@@ -36,17 +40,22 @@ pub struct Section {
 /// How often one instruction was executed that maintains caches or TLBs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
+    /// What it is.
     pub kind: Kind,
+    /// Its virtual address.
     pub pc: Address,
     /// What is watched and was last executed before it, on the same CPU.
     pub after: Option<Address>,
+    /// How often.
     pub count: u64,
 }
 
 /// How often something watched was executed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
+    /// Its virtual address.
     pub pc: Address,
+    /// How often.
     pub count: u64,
 }
 
