@@ -60,11 +60,13 @@ impl Functions {
             map: find(c"kvm_pgtable_stage2_map")?,
             flush: find(c"kvm_tlb_flush_vmid_range")?,
         });
-        if !can_redirect(UNMAP).unwrap_or(false) {
+        let redirect = can_redirect(UNMAP);
+        if !matches!(redirect, Ok(true)) {
             pr_warn!(
-                "{} is not to be had, take another: ftrace cannot patch {}\n",
+                "{} is not to be had, take another: ftrace cannot patch {} ({:?})\n",
                 what,
-                Symbol::display(UNMAP)
+                Symbol::display(UNMAP),
+                redirect.err()
             );
             return None;
         }

@@ -172,6 +172,7 @@ unsafe fn instruction(address: usize) -> Result<u32> {
     probe.addr = core::ptr::with_exposed_provenance_mut(address);
     match look(&mut probe) {
         Ok((_, opcode)) => Ok(opcode),
+        Err(error) if error == ENOMEM => Err(error),
         Err(error) => {
             pr_err!(
                 "a kprobe at {:#x} hides an instruction of KVM's ({:?}): remove it, then load this module\n",

@@ -34,6 +34,7 @@ impl ResetPath {
                 pr_err!("KVM is not initialised: boot at EL2, and without kvm-arm.mode=none\n");
                 return Err(ENODEV);
             }
+            Err(error) if error == ENOMEM => return Err(error),
             Err(error) => {
                 pr_err!("this kernel has no KVM for arm64 built in: not supported\n");
                 return Err(error);

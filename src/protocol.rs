@@ -46,7 +46,8 @@ impl<'a> Gate<'a> {
 
 /// How many bits of a VM's word tell how many re-inits are unpaid. The rest, but for the debt's, tell
 /// how many there were: 48, which 25 million re-inits in each second, more than a host can make,
-/// wrap once in 130 days. Only a party that holds a word for so long, within one ioctl, could err.
+/// wrap once in 130 days. Who could err is a party that holds a word for just so long, within one ioctl,
+/// or one that finds the note of a stay which nothing has overwritten since.
 const UNPAID_BITS: u32 = 15;
 
 /// Both generations and the debt in one word, so that they change as one.
@@ -278,8 +279,8 @@ impl<const BITS: u32> Reset<BITS> {
         self.unmapped.store(stay.0 + 1);
     }
 
-    /// Whether an unmap made during `stay` still serves: no vCPU has entered KVM_RUN since, so
-    /// nothing was mapped again.
+    /// Whether an unmap made during `stay` still serves a re-init of the same: what was mapped since,
+    /// by a KVM_RUN that has ended the stay, was mapped behind that re-init.
     pub(crate) fn is_unmapped(&self, stay: Stay) -> bool {
         self.unmapped.load() == stay.0 + 1
     }

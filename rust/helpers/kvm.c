@@ -59,7 +59,7 @@ bool vcpu_another_wants_to_run(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu *other;
 	bool found = false;
 
-	/* Every re-init looks at every vCPU: kvm_for_each_vcpu() would start from the root for each. */
+	/* Of a VM with many vCPUs, each: kvm_for_each_vcpu() would start from the root for each. */
 	rcu_read_lock();
 	xas_for_each(&xas, other, last) {
 		if (xas_retry(&xas, other) || xa_is_zero(other) || other == vcpu)
