@@ -45,7 +45,8 @@ struct Options {
     victim: Option<String>,
     /// A test, or a test and a policy: `sequence`, `sequence.once`
     ///
-    /// Without any all run, but for those that take a host of their own: `ftrace_stopped`, `lazy_refused`.
+    /// Without any all run, but for those that take a host of their own: `ftrace_stopped`,
+    /// `lazy_refused`, `locked_down`.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 }

@@ -9,6 +9,7 @@ mod mixed;
 mod mode;
 pub mod refusals;
 mod reset;
+mod security;
 mod show;
 mod storm;
 pub mod victim;
@@ -67,6 +68,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "info", policies: ALL, run: show::info },
     Test { name: "trace_events", policies: ALL, run: show::trace_events },
 
+    Test { name: "modes", policies: ONCE, run: security::modes },
+    Test { name: "odd_name", policies: ONCE, run: security::odd_name },
+    Test { name: "quiet", policies: BOTH, run: security::quiet },
+
     Test { name: "destroyed_in_reset", policies: ALL, run: life::destroyed_in_reset },
     Test { name: "same_name", policies: BOTH, run: life::same_name },
     Test { name: "killed", policies: BOTH, run: life::killed },
@@ -94,11 +99,13 @@ pub const TESTS: &[Test] = &[
     Test { name: "taken_by_another", policies: UNLOADED, run: lazy::taken_by_another },
     Test { name: "lazy_refused", policies: UNLOADED, run: lazy::refused },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
+    Test { name: "memory", policies: UNLOADED, run: security::memory },
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
+    Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
 ];
 
 /// Tests that run only where they are named: they take a host of their own.
-pub const ON_REQUEST: [&str; 2] = ["ftrace_stopped", "lazy_refused"];
+pub const ON_REQUEST: [&str; 3] = ["ftrace_stopped", "lazy_refused", "locked_down"];
 
 /// What a test returns that does not apply.
 #[derive(Debug)]
