@@ -5,7 +5,7 @@
 //! that return a value are fully ordered.
 
 use super::bindings;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 
 /// A 64-bit atomic.
 pub(crate) struct AtomicU64(Atomic<u64>);
@@ -24,8 +24,9 @@ impl AtomicU64 {
         self.0.cmpxchg(old, new, Full).map(|_| ())
     }
 
+    /// Stores behind all that this CPU did before.
     pub(crate) fn store(&self, value: u64) {
-        self.0.store(value, Relaxed);
+        self.0.store(value, Release);
     }
 
     /// Counts on by one, and returns what it comes to: a number that nobody else gets.

@@ -103,20 +103,23 @@ impl Dir {
         unsafe { !bindings::dentry_is_error(self.0) }
     }
 
-    /// Puts a file into it.
+    /// Puts a file into it. Returns whether it could be made.
     ///
     /// # Safety
     ///
     /// `view` must stay valid until this directory is dropped.
-    pub(crate) unsafe fn add(&self, name: &CStr, mode: u16, view: *const View) {
-        // SAFETY: `name` is copied; `view` by the caller.
-        unsafe { bindings::view_create(name.as_char_ptr(), mode, self.0, view.cast()) };
+    pub(crate) unsafe fn add(&self, name: &CStr, mode: u16, view: *const View) -> bool {
+        // SAFETY: `name` is copied; `view` by the caller. Of the result the pointer alone is looked at.
+        unsafe {
+            let file = bindings::view_create(name.as_char_ptr(), mode, self.0, view.cast());
+            !bindings::dentry_is_error(file)
+        }
     }
 
-    /// Puts a file into it that is there for good.
-    pub(crate) fn add_static(&self, name: &CStr, mode: u16, view: &'static View) {
+    /// Puts a file into it that is there for good. Returns whether it could be made.
+    pub(crate) fn add_static(&self, name: &CStr, mode: u16, view: &'static View) -> bool {
         // SAFETY: Static.
-        unsafe { self.add(name, mode, view) };
+        unsafe { self.add(name, mode, view) }
     }
 }
 
@@ -128,7 +131,7 @@ pub(crate) struct Directory<const FILES: usize> {
 }
 
 impl<const FILES: usize> Directory<FILES> {
-    /// Makes it, and a file of each name. `None` where something is missing for it.
+    /// Makes it, and a file of each name. `None`, and nothing of it, where something is missing for it.
     ///
     /// # Safety
     ///
@@ -146,7 +149,9 @@ impl<const FILES: usize> Directory<FILES> {
         }
         for (name, view) in names.into_iter().zip(&*views) {
             // SAFETY: Dropped after the directory, and valid by the caller.
-            unsafe { dir.add(name, 0o444, view) };
+            if !unsafe { dir.add(name, 0o444, view) } {
+                return None;
+            }
         }
         Some(Self {
             _dir: dir,

@@ -162,11 +162,13 @@ unsafe extern "C" fn run_entry_handler(vcpu: *mut bindings::kvm_vcpu) {
     });
 }
 
-/// Whether the kernel has a function of that name, with an entry that ftrace can patch.
-pub(crate) fn can_redirect(name: &'static CStr) -> bool {
-    Symbol::find(name)
-        .and_then(|function| function.patched_entry())
-        .is_ok_and(|entry| entry.is_some())
+/// Whether the kernel has a function of that name, with an entry that ftrace can patch. [`ENOMEM`] where
+/// there is no memory to find out.
+pub(crate) fn can_redirect(name: &'static CStr) -> Result<bool> {
+    match Symbol::find(name).and_then(|function| function.patched_entry()) {
+        Err(error) if error == ENOMEM => Err(error),
+        entry => Ok(entry.is_ok_and(|entry| entry.is_some())),
+    }
 }
 
 /// A set of redirects that is being put together.

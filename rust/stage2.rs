@@ -44,11 +44,12 @@ impl Functions {
     pub(crate) fn find(what: &str) -> Option<Self> {
         let find = |name: &'static CStr| match Symbol::find(name) {
             Ok(function) => Some(function.address()),
-            Err(_) => {
+            Err(error) => {
                 pr_warn!(
-                    "{} is not to be had, take another: this kernel has no function {}\n",
+                    "{} is not to be had, take another: the kernel's function {} is not found ({:?})\n",
                     what,
-                    Symbol::display(name)
+                    Symbol::display(name),
+                    error
                 );
                 None
             }
@@ -59,7 +60,7 @@ impl Functions {
             map: find(c"kvm_pgtable_stage2_map")?,
             flush: find(c"kvm_tlb_flush_vmid_range")?,
         });
-        if !can_redirect(UNMAP) {
+        if !can_redirect(UNMAP).unwrap_or(false) {
             pr_warn!(
                 "{} is not to be had, take another: ftrace cannot patch {}\n",
                 what,

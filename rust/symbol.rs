@@ -33,11 +33,13 @@ impl Symbol {
 
     /// Finds the function `name`, or logs the refusal.
     pub(crate) fn require(name: &'static CStr) -> Result<Self> {
-        Self::find(name).inspect_err(|_| {
-            pr_err!(
-                "this kernel has no function {}: not supported\n",
-                Self::display(name)
-            );
+        Self::find(name).inspect_err(|&error| {
+            let name = Self::display(name);
+            if error == ENOMEM {
+                pr_err!("no memory to find the function {name}\n");
+            } else {
+                pr_err!("this kernel has no function {name}: not supported\n");
+            }
         })
     }
 
@@ -94,18 +96,18 @@ impl Symbol {
         &self,
         code: &[u32],
         at: usize,
-    ) -> Option<IcacheInvalidation> {
+    ) -> Result<Option<IcacheInvalidation>> {
         let address = self.address + at * insn::SIZE;
         // `code` may be any, what is in the kernel's text is not.
         let found = at < self.size / insn::SIZE
             && code.get(at) == Some(&insn::IC_IALLUIS)
             // SAFETY: Within the function.
-            && unsafe { instruction(address) }.is_ok_and(|word| word == insn::IC_IALLUIS);
+            && unsafe { instruction(address) }? == insn::IC_IALLUIS;
         // INVARIANT: Looked at above.
-        found.then_some(IcacheInvalidation {
+        Ok(found.then_some(IcacheInvalidation {
             address,
             completed: code.get(at + 1) == Some(&insn::DSB_ISH),
-        })
+        }))
     }
 }
 

@@ -15,7 +15,7 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// - `raw` is used by this table alone.
-/// - Each entry is a `KBox<T>` turned raw, under the [`key`] of a VM that has a user, or is being
+/// - Each entry is a `KBox<T>` turned raw, under a VM that has a user, or is being
 ///   destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive, until
 ///   [`VmTable::close`].
 pub(crate) struct VmTable<T> {
@@ -79,7 +79,7 @@ impl<T: Send + Sync> VmTable<T> {
     /// The entry of `vm`.
     pub(crate) fn find<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
         // SAFETY: The table is there for good; `xa_load` takes the RCU read lock by itself.
-        let entry = unsafe { bindings::xa_load(&raw mut (*self.raw).entries, key(vm)) };
+        let entry = unsafe { bindings::vm_table_find(self.raw, address(vm)) };
         // SAFETY: By the type invariant the entry lives as long as `vm` does.
         unsafe { entry.cast::<T>().as_ref() }
     }
@@ -101,7 +101,7 @@ impl<T: Send + Sync> VmTable<T> {
         let mine = KBox::into_raw(unsafe { Pin::into_inner_unchecked(make().ok()?) });
         // INVARIANT: `vm` has a user, and its destruction, to come, removes the entry.
         // SAFETY: The entry is aligned, as an xarray wants its pointers.
-        let there = unsafe { bindings::vm_table_insert(self.raw, key(vm), mine.cast()) };
+        let there = unsafe { bindings::vm_table_insert(self.raw, address(vm), mine.cast()) };
         if there.is_null() {
             // SAFETY: By the type invariant the entry lives as long as `vm` does.
             return Some(unsafe { &*mine });
@@ -116,7 +116,7 @@ impl<T: Send + Sync> VmTable<T> {
     pub(crate) fn remove(&self, vm: &DyingVm) -> Option<Pin<KBox<T>>> {
         let _changes = self.lock();
         // SAFETY: The table is there for good.
-        let entry = unsafe { bindings::xa_erase(&raw mut (*self.raw).entries, key(vm)) };
+        let entry = unsafe { bindings::vm_table_remove(self.raw, address(vm)) };
         // SAFETY: Entries are boxes turned raw. It is out of the table; nobody has a `&Vm` to a dying
         // VM by which to have found it before, and whoever walks the table has the mutex.
         (!entry.is_null()).then(|| unsafe { Pin::new_unchecked(KBox::from_raw(entry.cast())) })
@@ -144,10 +144,9 @@ impl<T: Send + Sync> VmTable<T> {
     }
 }
 
-/// Tells a VM from all others whose memory was not freed: their addresses are farther apart than what is
-/// shifted out.
-fn key(vm: &impl Argument) -> kernel::ffi::c_ulong {
-    vm.as_raw() as kernel::ffi::c_ulong >> bindings::VM_KEY_SHIFT
+/// By which a VM is told from all others whose memory was not freed.
+fn address(vm: &impl Argument) -> *const bindings::kvm {
+    vm.as_raw().cast_const().cast()
 }
 
 /// The table's mutex, held.

@@ -6,7 +6,6 @@ use crate::{
     counters::Counter,
     in_force,
     latency::Work,
-    lazy::Lazy,
     policy::{Maintenance, Policy},
     rust::{
         cpu,
@@ -62,17 +61,12 @@ impl File for HostFile {
                 Maintenance::Unmap => "unmap",
             };
             let hooks = if path.is_armed() { "armed" } else { "degraded" };
-            let lazy = match path.lazy {
-                Lazy::Unmaps => "unmaps",
-                Lazy::AsOnce => "as_once",
-                Lazy::Refused => "refused",
-            };
             seq_print!(
                 m,
                 "native_reset {}\nhooks {}\nlazy {}\n",
                 native,
                 hooks,
-                lazy
+                path.lazy.name()
             );
         }
     }
@@ -207,6 +201,9 @@ impl Files {
         }
         // SAFETY: Not used beyond this function, which `root` outlives.
         let vms = Dir::new(c"vms", Some(unsafe { root.as_parent() }));
+        if root.exists() && !vms.exists() {
+            pr_warn!("debugfs makes no directory vms: no VM will be shown by itself\n");
+        }
         // SAFETY: Used by VMs' re-inits only, and in the module's drop order hooks go before files.
         VMS.populate(unsafe { vms.as_parent() });
         Self { _vms: vms, root }
@@ -215,12 +212,17 @@ impl Files {
     /// Adds the files of the host. Once one can be opened the load may not fail any more: an open file
     /// keeps a module from being unloaded, but not one that fails to load from being freed.
     pub(crate) fn add(&self) {
-        let root = &self.root;
-        root.add_static(c"policy", 0o644, &POLICY);
-        root.add_static(c"host", 0o444, &HOST);
-        root.add_static(c"stats", 0o444, &STATS);
-        root.add_static(c"latency", 0o444, &LATENCY);
-        root.add_static(c"clear", 0o200, &CLEAR);
+        for (name, mode, view) in [
+            (c"policy", 0o644, &POLICY),
+            (c"host", 0o444, &HOST),
+            (c"stats", 0o444, &STATS),
+            (c"latency", 0o444, &LATENCY),
+            (c"clear", 0o200, &CLEAR),
+        ] {
+            if !self.root.add_static(name, mode, view) && self.root.exists() {
+                pr_warn!("debugfs makes no file {}\n", name.to_str().unwrap_or("?"));
+            }
+        }
     }
 }
 

@@ -11,15 +11,12 @@ use kernel::{
     },
 };
 
-/// The policy in force, as its number, or [`NOTHING`].
-static POLICY: Atomic<u32> = Atomic::new(NOTHING);
-/// Stands for the kernel's own way while not all hooks are in, and for no policy: nothing can be put in
-/// its place but by [`begin`].
-const NOTHING: u32 = u32::MAX;
+/// The policy in force, as its number: the kernel's own way while not all hooks are in.
+static POLICY: Atomic<u32> = Atomic::new(Policy::Native as u32);
 /// What is known of this host; set before the first hook is in.
 static PATH: SetOnce<ResetPath> = SetOnce::new();
 
-/// The policy in force: the kernel's own way while not all hooks are in.
+/// The policy in force.
 pub(crate) fn policy() -> Policy {
     Policy::from_number(POLICY.load(Acquire).into()).unwrap_or(Policy::Native)
 }
@@ -29,14 +26,10 @@ pub(crate) fn begin(policy: Policy) {
     POLICY.store(policy as u32, Release);
 }
 
-/// Switches, if the policy is to be had on this host. Each re-init looks once, so one under way goes
-/// by either. `EAGAIN` before [`begin`]; other refusals are logged.
+/// Switches, if the policy is to be had on this host; a refusal is logged. Each re-init looks once, so
+/// one under way goes by either. Nobody asks before [`begin`]: the file comes later.
 pub(crate) fn switch(policy: Policy) -> Result {
-    let path = path().ok_or(EAGAIN)?;
-    if POLICY.load(Acquire) == NOTHING {
-        return Err(EAGAIN);
-    }
-    if !allows(policy, path) {
+    if path().is_some_and(|path| !allows(policy, path)) {
         pr_err!(
             "the policy lazy is not to be had with this kernel, as was said at load: take once\n"
         );
@@ -49,7 +42,7 @@ pub(crate) fn switch(policy: Policy) -> Result {
 /// Leaves everything to the kernel from now on. Nobody switches meanwhile: an open file keeps the
 /// module.
 pub(crate) fn end() {
-    POLICY.store(NOTHING, Release);
+    POLICY.store(Policy::Native as u32, Release);
 }
 
 /// Whether that policy is to be had on this host.

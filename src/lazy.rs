@@ -45,6 +45,15 @@ struct UnderWay {
 }
 
 impl Lazy {
+    /// The word for it in `host`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Unmaps => "unmaps",
+            Self::AsOnce => "as_once",
+            Self::Refused => "refused",
+        }
+    }
+
     /// Looks what this host and kernel allow. Refusals are logged.
     pub(crate) fn find() -> Self {
         if cpu::has_fwb() || stage2::is_protected() {

@@ -82,7 +82,7 @@ impl ResetPath {
             },
             icache: found.icache,
             lazy,
-            has_flush: ftrace::can_redirect(c"stage2_flush_vm"),
+            has_flush: ftrace::can_redirect(c"stage2_flush_vm")?,
         })
     }
 
@@ -125,7 +125,7 @@ impl Found {
         for (at, &word) in code.iter().enumerate() {
             if word == insn::IC_IALLUIS {
                 self.icaches += 1;
-                self.icache = function.icache_invalidation(code, at);
+                self.icache = function.icache_invalidation(code, at)?;
             }
             self.unmaps += usize::from(is_unmap(at));
         }

@@ -18,7 +18,9 @@
 //! | looks for another vCPU's `wants_to_run`| looks at the gate, then at `owed`   |
 //!
 //! So at least one sees the other. A re-init that sees a runner does at once what the kernel would
-//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]).
+//! have done; a runner that sees the reset pays and ends it ([`Reset::run`]). Once a re-init has seen
+//! nobody, others of the same stay need not look ([`Reset::is_alone`]): whoever came since then sees
+//! the reset, and ends the stay before it enters the guest.
 
 use crate::rust::atomic::{full_barrier, AtomicI32, AtomicU64};
 
@@ -113,6 +115,8 @@ pub(crate) struct Reset<const BITS: u32 = UNPAID_BITS> {
     /// One more than the `paid` under which all RAM was last unmapped, with nobody running; 0:
     /// never.
     unmapped: AtomicU64,
+    /// One more than the `paid` under which a re-init last saw nobody running; 0: never.
+    alone: AtomicU64,
 }
 
 /// A re-init as it showed in the word: the state before it, and behind it.
@@ -148,6 +152,7 @@ impl<const BITS: u32> Reset<BITS> {
         Self {
             state: AtomicU64::new(0),
             unmapped: AtomicU64::new(0),
+            alone: AtomicU64::new(0),
         }
     }
 
@@ -181,6 +186,30 @@ impl<const BITS: u32> Reset<BITS> {
         Begun { before, after }
     }
 
+    /// Whether no other vCPU is running as far as the re-init `begun` is concerned: nobody is in a
+    /// KVM_RUN that could end without ending its stay first. Asks `looks_alone`, unless another
+    /// re-init of this stay has got a yes from that already.
+    pub(crate) fn is_alone(&self, begun: &Begun<BITS>, looks_alone: impl FnOnce() -> bool) -> bool {
+        let Some(stay) = begun.stay() else {
+            return looks_alone();
+        };
+        if self.is_seen_alone(stay) {
+            return true;
+        }
+        let alone = looks_alone();
+        if alone {
+            // Behind the look: what a vCPU did that had left by then comes before what is done by
+            // those who rely on it.
+            self.alone.store(stay.0 + 1);
+        }
+        alone
+    }
+
+    /// Whether a re-init has seen nobody running during `stay`.
+    pub(crate) fn is_seen_alone(&self, stay: Stay) -> bool {
+        self.alone.load() == stay.0 + 1
+    }
+
     /// Takes back the debt that `begun` left, where that is all that happened since: for a re-init
     /// that found it better to invalidate at once. Returns whether the VM is free of debt now.
     pub(crate) fn forgive(&self, begun: &Begun<BITS>) -> bool {
@@ -199,15 +228,32 @@ impl<const BITS: u32> Reset<BITS> {
     }
 
     /// A vCPU is about to enter the guest: ends the reset, if there is one, after calling `pay` if
-    /// there is a debt. On return `paid` covers every re-init that happened before. Returns whether
-    /// the VM went from owing to owing nothing.
+    /// there is a debt. On return `paid` covers every re-init that happened before, and every one that
+    /// did not look for this vCPU. Returns whether the VM went from owing to owing nothing.
     ///
     /// Without a lock two vCPUs may both pay; neither enters before a payment is complete.
-    pub(crate) fn run(&self, gate: Gate<'_>, pay: impl FnOnce()) -> bool {
+    pub(crate) fn run(&self, gate: Gate<'_>, mut pay: impl FnMut()) -> bool {
         let seen = self.state();
         if !seen.in_reset() {
             return false;
         }
+        let (before, after) = self.settle(gate, seen, &mut pay);
+        if !after.debt {
+            return before.debt;
+        }
+        // A re-init that came meanwhile may rely on a look from before this vCPU came. Those that come
+        // from here on do not: their stay is another.
+        let (before, after) = self.settle(gate, after, &mut pay);
+        before.debt && !after.debt
+    }
+
+    /// Pays for all re-inits that are `seen`.
+    fn settle(
+        &self,
+        gate: Gate<'_>,
+        seen: State<BITS>,
+        pay: &mut impl FnMut(),
+    ) -> (State<BITS>, State<BITS>) {
         if seen.debt {
             pay();
         }
@@ -215,7 +261,7 @@ impl<const BITS: u32> Reset<BITS> {
         if before.in_reset() && !after.in_reset() {
             gate.close();
         }
-        before.debt && !after.debt
+        (before, after)
     }
 
     /// Whether the VM owes an invalidation.

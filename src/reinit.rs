@@ -41,14 +41,14 @@ struct Reinit {
     busy: bool,
     native: Native,
     stopwatch: Stopwatch,
-    /// When the kernel's own invalidation was reached.
-    invalidating: Option<Stopwatch>,
 }
 
 /// What becomes of the kernel's own maintenance.
 #[derive(Clone, Copy)]
 enum Native {
     Keep,
+    /// An invalidation that was reached then, and is executed.
+    Reached(Stopwatch),
     Elide,
     /// An unmap: left out if one was made during this stay already, and without cleaning if `lazily`.
     Once {
@@ -113,7 +113,10 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, stopwatch:
 
     let debt = !unseen && host.remedy(way, false) == Remedy::IcacheOwed;
     let begun = record.map(|record| (record, record.begin(debt)));
-    let busy = vcpu.another_wants_to_run();
+    let busy = match &begun {
+        Some((record, begun)) => record.is_busy(begun, vcpu),
+        None => vcpu.another_wants_to_run(),
+    };
     let remedy = host.remedy(way, busy || unseen || record.is_none());
 
     count(record, Counter::VcpuReset);
@@ -146,7 +149,6 @@ fn vcpu_reset(vcpu: &Vcpu, record: Option<&Record>, path: &ResetPath, stopwatch:
         busy,
         native: apply(remedy, vcpu.vm(), stay, host),
         stopwatch,
-        invalidating: None,
     };
     if host.native == Maintenance::None {
         reinit.end();
@@ -296,7 +298,7 @@ pub(crate) fn elides_native_icache() -> bool {
         return true;
     }
     count(reinit.record(), Counter::IcacheInvalidate);
-    reinit.invalidating = Some(Stopwatch::start());
+    reinit.native = Native::Reached(Stopwatch::start());
     HANDOFF.put(reinit);
     false
 }
@@ -308,8 +310,8 @@ pub(crate) fn native_icache_executed() {
     };
     // The waiting is done here, to be timed; the kernel's own barrier then has nothing to wait for.
     cpu::complete_maintenance();
-    if let Some(invalidating) = reinit.invalidating {
-        let ns = invalidating.ns();
+    if let Native::Reached(stopwatch) = reinit.native {
+        let ns = stopwatch.ns();
         add_latency(reinit.record(), Work::IcacheInvalidate, ns);
         trace::icache_invalidate(reinit.name(), true, ns);
     }

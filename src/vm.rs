@@ -13,7 +13,7 @@ use crate::{
         cpu,
         debugfs::Directory,
         ftrace::{Redirects, RunGates},
-        kvm::{self, DyingVm, ProcessName, Vm, VmSize},
+        kvm::{self, DyingVm, ProcessName, Vcpu, Vm, VmSize},
         vm_table::VmTable,
     },
     trace,
@@ -138,7 +138,13 @@ impl Record {
         begun
     }
 
-    /// See [`Reset::forgive`].
+    /// Whether another vCPU than `vcpu`, whose re-init `begun` is, may be running; see
+    /// [`Reset::is_alone`].
+    pub(crate) fn is_busy(&self, begun: &Begun, vcpu: &Vcpu) -> bool {
+        !self.reset.is_alone(begun, || !vcpu.another_wants_to_run())
+    }
+
+    /// Takes back the debt that `begun` left; see [`Reset::forgive`].
     pub(crate) fn forgive(&self, begun: &Begun) {
         if self.reset.forgive(begun) {
             PENDING.fetch_add(-1);
@@ -164,7 +170,7 @@ impl Record {
         trace::pay(self.name(), ns);
     }
 
-    fn settle(&self, pay: impl FnOnce()) {
+    fn settle(&self, pay: impl FnMut()) {
         if self.reset.run(self.gate, pay) {
             PENDING.fetch_add(-1);
         }

@@ -15,9 +15,12 @@ const SIZE: usize = 40;
 ///
 /// # Invariants
 ///
-/// The last byte is 0.
+/// `text[len]` is the first byte that is 0.
 #[derive(Clone, Copy)]
-pub(crate) struct VmName([u8; SIZE]);
+pub(crate) struct VmName {
+    text: [u8; SIZE],
+    len: usize,
+}
 
 impl VmName {
     /// What stands for the name of a VM that nothing is known of, for lack of memory.
@@ -25,11 +28,15 @@ impl VmName {
 
     /// KVM's name for `vm`, if it has one.
     pub(crate) fn native(vm: &Vm) -> Option<Self> {
-        // INVARIANT: Whatever was copied.
-        vm.debugfs_name().map(|mut name: [u8; SIZE]| {
-            name[SIZE - 1] = 0;
-            Self(name)
-        })
+        vm.debugfs_name().map(Self::new)
+    }
+
+    /// What is there before the first NUL, or the last byte.
+    fn new(mut text: [u8; SIZE]) -> Self {
+        text[SIZE - 1] = 0;
+        let len = text.iter().position(|&byte| byte == 0).unwrap_or(SIZE - 1);
+        // INVARIANT: Found there, and the last byte is one.
+        Self { text, len }
     }
 
     /// A name that no other VM has, and KVM gives to none, for a VM that the thread `pid` made.
@@ -43,13 +50,13 @@ impl VmName {
         };
         // It fits, and what did not fit would be left out.
         let _ = write!(name, "{}-vm{}", pid, NUMBER.next());
-        // INVARIANT: A cursor never writes the last byte.
-        Self(name.text)
+        Self::new(name.text)
     }
 
     pub(crate) fn as_c_str(&self) -> &CStr {
-        // By the type invariant there is a NUL.
-        CStr::from_bytes_until_nul(&self.0).unwrap_or(Self::UNKNOWN)
+        // SAFETY: By the type invariant this ends with its only NUL. It is asked for in each re-init,
+        // mostly by events that are off, so it is not looked for again.
+        unsafe { CStr::from_bytes_with_nul_unchecked(&self.text[..=self.len]) }
     }
 }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/err.h>
+#include <linux/io.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
 
 #include "vm_table.h"
 
@@ -20,12 +24,38 @@ void vm_table_unlock(struct vm_table *table)
 	mutex_unlock(&table->changes);
 }
 
-/* Puts @entry there. Returns the one that was there before, and stays, or an error pointer. */
-void *vm_table_insert(struct vm_table *table, unsigned long key, void *entry)
+/*
+ * Numbers as small as can be, for the tree is as deep as the largest needs: where struct kvm is in
+ * physical memory, or in the vmalloc area (kvm_arch_alloc_vm()), without so many of the last bits that
+ * two of them differ in the others. Odd in the one, even in the other; never 0, where vm_table_next()
+ * starts.
+ */
+static unsigned long vm_table_key(const struct kvm *kvm)
 {
-	void *there = xa_cmpxchg(&table->entries, key, NULL, entry, GFP_KERNEL);
+	enum { SHIFT = const_ilog2(sizeof(*kvm)) };
+
+	if (unlikely(is_vmalloc_addr(kvm)))
+		return 2 * (((unsigned long)kvm - VMALLOC_START) >> SHIFT) + 2;
+	return 2 * (virt_to_phys(kvm) >> SHIFT) + 1;
+}
+
+void *vm_table_find(struct vm_table *table, const struct kvm *kvm)
+{
+	return xa_load(&table->entries, vm_table_key(kvm));
+}
+
+/* Puts @entry there. Returns the one that was there before, and stays, or an error pointer. */
+void *vm_table_insert(struct vm_table *table, const struct kvm *kvm, void *entry)
+{
+	void *there = xa_cmpxchg(&table->entries, vm_table_key(kvm), NULL, entry, GFP_KERNEL);
 
 	return xa_is_err(there) ? ERR_PTR(xa_err(there)) : there;
+}
+
+/* Takes out what is there, and returns it. */
+void *vm_table_remove(struct vm_table *table, const struct kvm *kvm)
+{
+	return xa_erase(&table->entries, vm_table_key(kvm));
 }
 
 /* The first entry behind *@key, which moves there; *@key 0 starts. */

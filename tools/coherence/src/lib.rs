@@ -58,6 +58,7 @@
 //! - On a host without VHE a page that both host and guest execute, never written in between, is
 //!   taken for the one's who came first.
 
+pub mod counts;
 mod dcache;
 mod icache;
 pub mod insn;
@@ -117,6 +118,7 @@ impl Features {
 /// An instruction that some PE executes.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
+    /// The PE's number.
     pub pe: usize,
     /// Its virtual address.
     pub pc: u64,
@@ -125,6 +127,7 @@ pub struct At {
 /// Instructions that all PEs together have begun since the machine has been running.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Executed {
+    /// The host's and guests'.
     pub all: u64,
     /// Those of guests.
     pub guests: u64,

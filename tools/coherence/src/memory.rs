@@ -17,6 +17,7 @@ pub const LINES: usize = (PAGE / LINE) as usize;
 pub struct Words(pub [u32; PAGE as usize / 4]);
 
 impl Words {
+    /// All zeroes.
     pub const EMPTY: Self = Self([0; PAGE as usize / 4]);
 
     /// Where those of one line are.

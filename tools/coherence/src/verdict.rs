@@ -15,6 +15,7 @@ pub const REPORTS: usize = 32;
 /// What was found from boot to the end.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
+    /// [`VERSION`].
     pub version: u32,
     /// In the order in which they began. 0 is from boot to the first marker.
     pub sections: Vec<Section>,
@@ -26,7 +27,9 @@ pub struct Verdict {
 /// together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
+    /// The marker's; 0 before the first.
     pub number: u64,
+    /// What was said at the marker.
     pub name: String,
     /// That all CPUs began, for the host and for guests. One that faults and is done again counts
     /// again.
@@ -34,18 +37,28 @@ pub struct Section {
     pub instructions: u64,
     /// Those of guests.
     pub guest_instructions: u64,
+    /// Of [`Finding::StaleFetch`].
     pub stale_fetches: u64,
     /// Stale fetches of what the guest itself had written: no findings.
     #[serde(default)]
     pub self_modified: u64,
+    /// Of [`Finding::DirtyRead`].
     pub dirty_reads: u64,
+    /// Of [`Finding::DirtyWrite`].
     pub dirty_writes: u64,
+    /// `ic ialluis` executed.
     pub ic_ialluis: u64,
+    /// `ic iallu` executed.
     pub ic_iallu: u64,
+    /// `ic ivau` executed.
     pub ic_ivau: u64,
+    /// `tlbi` executed, of any kind.
     pub tlbi: u64,
+    /// Data cache operations on a line, of any kind but `dc zva`.
     pub dc: u64,
+    /// Where each of these was executed.
     pub sites: Vec<Site>,
+    /// The first findings, at most [`REPORTS`].
     pub reports: Vec<Report>,
 }
 
@@ -106,8 +119,11 @@ impl fmt::Display for Findings {
 /// How often one instruction was executed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Site {
+    /// Its virtual address.
     pub pc: Address,
+    /// What it is.
     pub kind: Kind,
+    /// How often.
     pub count: u64,
 }
 
@@ -126,13 +142,17 @@ pub enum Finding {
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// What was found.
     pub kind: Finding,
+    /// The guest's virtual address.
     pub vaddr: Address,
+    /// The physical one.
     pub paddr: Address,
     /// Of a stale fetch: what the cache had.
     pub old: Option<Word>,
     /// Of a stale fetch: what memory has.
     pub new: Option<Word>,
+    /// The CPU that the guest ran on.
     pub cpu: usize,
     /// The last invalidation that any CPU issued.
     pub last_invalidation: Option<Invalidation>,
@@ -141,8 +161,11 @@ pub struct Report {
 /// An instruction that invalidated instruction caches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Invalidation {
+    /// What it is.
     pub kind: Kind,
+    /// Its virtual address.
     pub pc: Address,
+    /// The CPU that executed it.
     pub cpu: usize,
 }
 

@@ -59,6 +59,7 @@ impl View {
         Self(bits)
     }
 
+    /// Whether the PE is in a guest.
     pub fn is_guest(self) -> bool {
         self.0 & Self::GUEST != 0
     }

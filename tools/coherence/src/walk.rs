@@ -12,16 +12,27 @@ use crate::memory::Memory;
 pub struct Regime {
     /// Exception level, 0 to 2.
     pub el: u8,
+    /// HCR_EL2: what EL2 does to guests.
     pub hcr_el2: u64,
+    /// SCTLR_EL1: whether the MMU is on, at EL1.
     pub sctlr_el1: u64,
+    /// TCR_EL1: how stage 1 translates, at EL1.
     pub tcr_el1: u64,
+    /// TTBR0_EL1: the lower half's table, at EL1.
     pub ttbr0_el1: u64,
+    /// TTBR1_EL1: the upper half's table, at EL1.
     pub ttbr1_el1: u64,
+    /// SCTLR_EL2: whether the MMU is on, at EL2.
     pub sctlr_el2: u64,
+    /// TCR_EL2: how stage 1 translates, at EL2.
     pub tcr_el2: u64,
+    /// TTBR0_EL2: the lower half's table, at EL2.
     pub ttbr0_el2: u64,
+    /// TTBR1_EL2: the upper half's table, at EL2, with VHE.
     pub ttbr1_el2: u64,
+    /// VTCR_EL2: how stage 2 translates.
     pub vtcr_el2: u64,
+    /// VTTBR_EL2: stage 2's table, and the VMID.
     pub vttbr_el2: u64,
 }
 

@@ -20,6 +20,7 @@ use std::{path::PathBuf, time::Duration};
 #[command(name = "kvm-fwb-stat", version, after_help = statuses(), disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes them for help")]
     pub output: Output,
 
     /// Seconds between two looks (default 1); with --once, look twice and show rates
@@ -53,6 +54,7 @@ pub struct Cli {
     pub root: PathBuf,
 
     #[command(subcommand)]
+    #[allow(missing_docs, reason = "clap takes them for help")]
     pub command: Option<Command>,
 }
 
@@ -83,6 +85,7 @@ pub struct Output {
 }
 
 #[derive(Subcommand, Debug)]
+#[allow(missing_docs, reason = "clap takes them for help")]
 pub enum Command {
     /// Say what this host does at a guest reset, whether that is right, and what stops the module
     ///
@@ -112,6 +115,7 @@ pub enum Command {
 }
 
 #[derive(Args, Debug)]
+#[allow(missing_docs, reason = "clap takes them for help")]
 pub struct Doctor {
     /// A module's file: say whether this kernel would take this very one
     #[arg(value_name = "FILE.ko")]

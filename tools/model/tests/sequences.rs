@@ -17,14 +17,24 @@ use protocol::{Begun, Gate, Reset};
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Reinit { debt: bool, forgive: bool },
+    Reinit {
+        debt: bool,
+        forgive: bool,
+        busy: bool,
+    },
     Unmap,
     Run,
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        (any::<bool>(), any::<bool>()).prop_map(|(debt, forgive)| Event::Reinit { debt, forgive }),
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(debt, forgive, busy)| {
+            Event::Reinit {
+                debt,
+                forgive,
+                busy,
+            }
+        }),
         Just(Event::Unmap),
         Just(Event::Run),
     ];
@@ -37,6 +47,8 @@ struct Reference {
     in_reset: bool,
     debt: bool,
     unmapped: bool,
+    /// A re-init has seen nobody running.
+    alone: bool,
     /// Since the last run.
     reinits: u32,
 }
@@ -65,12 +77,24 @@ fn follow<const BITS: u32>(events: &[Event]) -> Result<(), TestCaseError> {
 
     for event in events.iter().copied() {
         match event {
-            Event::Reinit { debt, forgive } => {
+            Event::Reinit {
+                debt,
+                forgive,
+                busy,
+            } => {
                 let told = expected.reinits < (1 << BITS) - 1;
                 expected.reinits += 1;
                 let begun = reset.begin(gate, debt);
                 prop_assert_eq!(begun.is_first(), !expected.in_reset);
                 prop_assert_eq!(begun.is_new_debt(), debt && !expected.debt);
+                let mut looked = false;
+                let alone = reset.is_alone(&begun, || {
+                    looked = true;
+                    !busy
+                });
+                prop_assert_eq!(looked, !(told && expected.alone));
+                prop_assert_eq!(alone, !looked || !busy);
+                expected.alone |= told && alone;
                 let forgiven = forgive && reset.forgive(&begun);
                 prop_assert_eq!(forgiven, forgive && debt && !expected.debt);
                 expected.debt |= debt && !forgiven;

@@ -27,12 +27,15 @@ use contract::{Change, Policy};
 /// Some vCPUs of a VM, in an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vcpus {
+    /// The VM's number.
     pub vm: usize,
+    /// Theirs.
     pub vcpus: Vec<usize>,
 }
 
-/// See the [module](self).
+/// See the [module](self). A `vm`, and a `vcpu` of it, go by number.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the module's table has each field")]
 pub enum Event {
     /// The host changes.
     Change(Change),

@@ -174,7 +174,9 @@ pub fn schedule(seed: u64) -> Schedule {
 /// A schedule that fails, as small as could be found, and how.
 #[derive(Debug)]
 pub struct Failure {
+    /// The schedule.
     pub schedule: Schedule,
+    /// How it fails.
     pub reason: String,
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::{Change, Model, Policy};
+use contract::{Change, Expected, Policy};
 use vmm::affinity;
 use vmm::guest::{PSCI_CPU_ON, Routine};
 use vmm::kmsg::Kmsg;
@@ -43,7 +43,7 @@ impl LabHost {
             module::NAME
         );
         let lab = Lab::new(facts, 1)?;
-        lab.model().trusting = trusting;
+        lab.expected().trusting = trusting;
         let kmsg = Mutex::new(Kmsg::open().context("/dev/kmsg")?);
         Ok(Self { lab, kmsg })
     }
@@ -77,17 +77,17 @@ impl LabHost {
 impl Host for LabHost {
     type Vm = LabVm;
 
-    fn contract(&self) -> MutexGuard<'_, Model> {
-        self.lab.model()
+    fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.lab.expected()
     }
 
     fn begin(&self, policy: Option<Policy>) -> Result<()> {
-        if !self.lab.model().armed {
+        if !self.lab.expected().armed {
             self.lab.arm_kprobes(true)?;
         }
         match policy {
             Some(policy) => self.lab.prepare(policy),
-            None if self.lab.model().loaded => self.lab.unload(),
+            None if self.lab.expected().loaded => self.lab.unload(),
             None => Ok(()),
         }
     }
@@ -99,7 +99,7 @@ impl Host for LabHost {
             Change::Switch(policy) => self.lab.switch(policy),
             Change::Kprobes(on) => {
                 self.lab.arm_kprobes(on)?;
-                let loaded = self.lab.model().loaded;
+                let loaded = self.lab.expected().loaded;
                 if loaded {
                     self.lab.assert_host()
                 } else {

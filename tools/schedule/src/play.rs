@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::MutexGuard;
 
 use anyhow::{Context, Result};
-use contract::{Change, Model, Policy};
+use contract::{Change, Expected, Policy};
 
 use crate::event::{Event, Schedule, Vcpus};
 
@@ -22,6 +22,7 @@ pub enum Work {
 pub struct Race {
     /// Who is re-initialised, and then works.
     pub inits: Vec<usize>,
+    /// What guests do then.
     pub work: Work,
     /// Who runs meanwhile, over and over.
     pub runs: Vec<usize>,
@@ -32,10 +33,11 @@ pub struct Race {
 /// A host with the module. It tells its contract of all that it does, but for changes and races, of
 /// which the contract knows already.
 pub trait Host {
+    /// A VM on it.
     type Vm: Vm;
 
     /// The contract of this host.
-    fn contract(&self) -> MutexGuard<'_, Model>;
+    fn expected(&self) -> MutexGuard<'_, Expected>;
 
     /// A host without VMs, with kprobes armed and no counts: with the module and this policy, or
     /// without it.
@@ -133,7 +135,7 @@ pub fn play<H: Host>(host: &H, schedule: &Schedule) -> Result<()> {
 impl<H: Host> Play<'_, H> {
     fn check(&self) -> Result<()> {
         // Without the module there is nothing to read.
-        let loaded = self.host.contract().loaded;
+        let loaded = self.host.expected().loaded;
         if loaded { self.host.check() } else { Ok(()) }
     }
 
@@ -160,7 +162,7 @@ impl<H: Host> Play<'_, H> {
             }
             Event::Write(vm) => self.slots.get_mut(vm).map_or(Ok(()), |slot| {
                 slot.vm.write()?;
-                self.host.contract().write(slot.vm.name());
+                self.host.expected().write(slot.vm.name());
                 Ok(())
             }),
             Event::Init { of, together } => {
@@ -168,7 +170,7 @@ impl<H: Host> Play<'_, H> {
                 self.with(of, |slot, vcpus| {
                     slot.vm.init(vcpus, *together)?;
                     if *together && !slot.spinning.is_empty() {
-                        host.contract().contended(slot.vm.name());
+                        host.expected().contended(slot.vm.name());
                     }
                     Ok(())
                 })
@@ -176,7 +178,7 @@ impl<H: Host> Play<'_, H> {
             Event::Run { of, together } => {
                 let host = self.host;
                 self.with(of, |slot, vcpus| {
-                    let work = work(host.contract().covers(slot.vm.name()));
+                    let work = work(host.expected().covers(slot.vm.name()));
                     slot.vm.run(vcpus, *together, work)
                 })
             }
@@ -214,7 +216,7 @@ impl<H: Host> Play<'_, H> {
         self.with(inits, |slot, inits| {
             let mut runs = slot.these(runs);
             runs.retain(|vcpu| !inits.contains(vcpu));
-            let covers = host.contract().race(slot.vm.name(), inits, &runs, change);
+            let covers = host.expected().race(slot.vm.name(), inits, &runs, change);
             let race = Race {
                 inits: inits.to_vec(),
                 work: work(covers),
@@ -222,7 +224,7 @@ impl<H: Host> Play<'_, H> {
                 change,
             };
             let inits = host.race(&mut slot.vm, &race)?;
-            host.contract().race_over(slot.vm.name(), inits);
+            host.expected().race_over(slot.vm.name(), inits);
             if let Some(Change::Load(_)) = change {
                 // The race may have been over before.
                 slot.vm.init(&race.inits[..1], false)?;
@@ -233,7 +235,7 @@ impl<H: Host> Play<'_, H> {
 
     /// The change, if it is one now.
     fn possible(&self, change: Change) -> Option<Change> {
-        let contract = self.host.contract();
+        let contract = self.host.expected();
         let possible = match change {
             Change::Load(_) => !contract.loaded,
             Change::Unload | Change::Switch(_) => contract.loaded,

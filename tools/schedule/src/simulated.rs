@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
-use contract::{Change, Counters, Host as HostFacts, Model, NativeReset, Policy};
+use contract::{Change, Counters, Expected, Host as HostFacts, NativeReset, Policy};
 use simulated::{Job, Machine, RunError};
 
 use crate::event::Schedule;
@@ -20,7 +20,7 @@ pub struct SimulatedHost(Rc<Inner>);
 
 struct Inner {
     machine: Machine,
-    contract: Mutex<Model>,
+    contract: Mutex<Expected>,
     vms: RefCell<BTreeMap<String, Arc<simulated::Vm>>>,
     /// How the next threads are interleaved.
     interleaving: Cell<u64>,
@@ -48,7 +48,7 @@ impl SimulatedHost {
             NativeReset::Unmap => "unmap",
             NativeReset::None => "none",
         };
-        let mut contract = Model::new(host);
+        let mut contract = Expected::new(host);
         contract.trusting = trusting;
         Ok(Self(Rc::new(Inner {
             machine: Machine::boot(host.fwb, host.dic, native),
@@ -67,7 +67,7 @@ impl SimulatedHost {
         let result = play::play(self, schedule);
         if result.is_err() {
             make(Change::Unload);
-            self.contract().unload();
+            self.expected().unload();
         }
         result
     }
@@ -82,7 +82,7 @@ impl SimulatedHost {
 }
 
 impl Inner {
-    fn contract(&self) -> MutexGuard<'_, Model> {
+    fn expected(&self) -> MutexGuard<'_, Expected> {
         self.contract
             .lock()
             .unwrap_or_else(|error| error.into_inner())
@@ -97,7 +97,7 @@ impl Inner {
 
     fn difference(&self, name: &str, got: &str) -> Result<Vec<String>> {
         let got: Counters = got.parse().map_err(|error| anyhow!("{name}: {error}"))?;
-        let mut contract = self.contract();
+        let mut contract = self.expected();
         let of_vm = (name != ALL).then_some(name);
         contract.adopt(of_vm, &got);
         let want = match of_vm {
@@ -113,15 +113,15 @@ impl Inner {
 impl Host for SimulatedHost {
     type Vm = SimulatedVm;
 
-    fn contract(&self) -> MutexGuard<'_, Model> {
-        self.0.contract()
+    fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.0.expected()
     }
 
     fn begin(&self, policy: Option<Policy>) -> Result<()> {
-        if !self.contract().armed {
+        if !self.expected().armed {
             self.change(Change::Kprobes(true))?;
         }
-        if self.contract().loaded {
+        if self.expected().loaded {
             self.change(Change::Unload)?;
         }
         policy.map_or(Ok(()), |policy| self.change(Change::Load(policy)))
@@ -129,7 +129,7 @@ impl Host for SimulatedHost {
 
     fn change(&self, change: Change) -> Result<()> {
         ensure!(make(change), "refused: {change:?}");
-        let mut contract = self.contract();
+        let mut contract = self.expected();
         match change {
             Change::Load(policy) => contract.load(policy),
             Change::Unload => contract.unload(),
@@ -147,7 +147,7 @@ impl Host for SimulatedHost {
     fn make(&self, vcpus: usize) -> Result<SimulatedVm> {
         let vm = simulated::make(vcpus);
         let name = vm.number().to_string();
-        let mut contract = self.contract();
+        let mut contract = self.expected();
         contract.create(&name, vcpus);
         (0..vcpus).for_each(|vcpu| contract.init(&name, vcpu));
         self.0.vms.borrow_mut().insert(name.clone(), vm.clone());
@@ -200,7 +200,7 @@ impl Host for SimulatedHost {
         let host = &self.0;
         let mut wrong = Vec::new();
         for (name, vm) in host.vms.borrow().iter() {
-            let listed = host.contract().per_vm().contains_key(name.as_str());
+            let listed = host.expected().per_vm().contains_key(name.as_str());
             match vm.stats() {
                 Some(got) => wrong.extend(host.difference(name, &got)?),
                 None if listed => wrong.push(format!("VM {name} has no files")),
@@ -208,7 +208,7 @@ impl Host for SimulatedHost {
             }
         }
         wrong.extend(host.difference(ALL, &host.machine.stats())?);
-        let (open, in_reset) = (host.machine.gate(), host.contract().in_reset());
+        let (open, in_reset) = (host.machine.gate(), host.expected().in_reset());
         if usize::try_from(open) != Ok(in_reset) {
             wrong.push(format!("{in_reset} VMs in reset, but the gate says {open}"));
         }
@@ -286,7 +286,7 @@ impl Vm for SimulatedVm {
             vm.init(vcpu);
             Ok(())
         })?;
-        let mut contract = self.host.contract();
+        let mut contract = self.host.expected();
         vcpus
             .iter()
             .for_each(|&vcpu| contract.init(&self.name, vcpu));
@@ -296,7 +296,7 @@ impl Vm for SimulatedVm {
     fn run(&mut self, vcpus: &[usize], together: bool, work: Work) -> Result<()> {
         let report = work == Work::Report;
         self.each(vcpus, together, move |vm, vcpu| vm.run(vcpu, report))?;
-        let mut contract = self.host.contract();
+        let mut contract = self.host.expected();
         for &vcpu in vcpus {
             contract.enter(&self.name, vcpu);
             contract.leave(&self.name, vcpu);
@@ -306,19 +306,19 @@ impl Vm for SimulatedVm {
 
     fn immediate(&mut self, vcpu: usize) -> Result<()> {
         self.vm.immediate(vcpu);
-        self.host.contract().immediate(&self.name, vcpu);
+        self.host.expected().immediate(&self.name, vcpu);
         Ok(())
     }
 
     fn spin(&mut self, vcpu: usize) -> Result<()> {
         self.vm.spin(vcpu);
-        self.host.contract().enter(&self.name, vcpu);
+        self.host.expected().enter(&self.name, vcpu);
         Ok(())
     }
 
     fn stop(&mut self, vcpu: usize) -> Result<()> {
         self.vm.stop(vcpu);
-        self.host.contract().leave(&self.name, vcpu);
+        self.host.expected().leave(&self.name, vcpu);
         Ok(())
     }
 
@@ -334,6 +334,6 @@ impl Drop for SimulatedVm {
     fn drop(&mut self) {
         self.host.vms.borrow_mut().remove(&self.name);
         self.vm.clone().destroy();
-        self.host.contract().destroy(&self.name);
+        self.host.expected().destroy(&self.name);
     }
 }

@@ -119,7 +119,7 @@ fn run(options: &Options) -> Result<bool> {
             break;
         }
     }
-    if lab.model().loaded {
+    if lab.expected().loaded {
         lab.unload()?;
     }
     Ok(ktap.finish()?)
@@ -170,7 +170,7 @@ fn run_case(lab: &Lab, case: &Case, kmsg: &mut Kmsg) -> Result<()> {
             (case.test.run)(lab)
         }
         None => {
-            if lab.model().loaded {
+            if lab.expected().loaded {
                 lab.unload()?;
             }
             (case.test.run)(lab)
@@ -188,7 +188,7 @@ fn run_case(lab: &Lab, case: &Case, kmsg: &mut Kmsg) -> Result<()> {
     );
     result?;
     // Whatever the test did, its VMs are gone now, and so must be what the module knew of them.
-    if lab.model().loaded {
+    if lab.expected().loaded {
         lab.check("after all VMs are gone")?;
     }
     Ok(())

@@ -11,12 +11,20 @@
 // The module's files name the kernel's crate; here it is this one.
 extern crate self as kernel;
 
+// From the bottom: which thread goes on; what the kernel's crate has; `rust`, what the module's own
+// `rust/` offers it; the module; KVM's ioctls, which lead through it; the machine.
+mod ioctls;
 mod linux;
 mod machine;
+pub mod names;
+mod race;
 
-// What that crate has, as far as the files use it.
 use linux::{alloc, prelude, sync, task, time};
-pub use machine::{make, Change, Job, Machine, RunError, Vm};
+
+pub use ioctls::{make, RunError};
+pub use machine::{Change, Machine};
+pub use race::Job;
+pub use rust::kvm::Vm;
 
 // The module. Not here: its entry, its files in debugfs, its look at the kernel's code, its trace events.
 #[allow(dead_code)]

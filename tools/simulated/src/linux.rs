@@ -2,18 +2,6 @@
 
 //! What the module's files take from the kernel's crate.
 
-/// A place where another thread of a race may go on first.
-pub(crate) fn step() {
-    if crate::machine::is_racing() && crate::machine::may_switch() {
-        shuttle::thread::yield_now();
-    }
-}
-
-/// A place where another thread has to go on first.
-pub(crate) fn wait() {
-    shuttle::thread::yield_now();
-}
-
 pub(crate) mod alloc {
     pub(crate) mod flags {
         /// How to allocate. Here it never fails.
@@ -30,7 +18,6 @@ pub(crate) mod prelude {
     /// An errno.
     #[derive(Debug)]
     pub(crate) struct Error;
-    pub(crate) const EAGAIN: Error = Error;
     pub(crate) type Result<T = (), E = Error> = core::result::Result<T, E>;
 
     macro_rules! pr_err {
@@ -65,7 +52,7 @@ pub(crate) mod prelude {
 }
 
 pub(crate) mod sync {
-    use super::{step, wait};
+    use crate::race::{is_racing, step, wait};
     use core::{
         cell::UnsafeCell,
         ops::{Deref, DerefMut},
@@ -93,10 +80,7 @@ pub(crate) mod sync {
         pub(crate) fn lock(&self) -> Guard<'_, T> {
             step();
             while self.locked.swap(true, SeqCst) {
-                assert!(
-                    crate::machine::is_racing(),
-                    "a lock that nobody will release"
-                );
+                assert!(is_racing(), "a lock that nobody will release");
                 wait();
             }
             Guard(self)
@@ -128,6 +112,7 @@ pub(crate) mod sync {
         }
     }
 
+    /// A [`Mutex`] in place.
     #[macro_export]
     macro_rules! new_mutex {
         ($value:expr, $name:literal) => {
@@ -211,7 +196,7 @@ pub(crate) mod task {
     impl Task {
         /// What tells the current task from others.
         pub(crate) fn current_raw() -> *const Task {
-            crate::machine::task() as *const Task
+            crate::race::task() as *const Task
         }
     }
 }

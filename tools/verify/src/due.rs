@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is due at a VM's reset, from what the policies promise and what the architecture demands.
 
-use contract::{Counters, Host, Model, Policy};
+use contract::{Counters, Expected, Host, Policy};
 
 use crate::record::State;
 
@@ -53,10 +53,10 @@ impl Due {
 
 fn counters(host: Host, policy: Policy, vcpus: usize, reset: bool) -> Counters {
     const VM: &str = "vm";
-    let mut contract = Model::new(host);
+    let mut contract = Expected::new(host);
     contract.load(policy);
     contract.create(VM, vcpus);
-    let init_and_run = |contract: &mut Model| {
+    let init_and_run = |contract: &mut Expected| {
         (0..vcpus).for_each(|vcpu| contract.init(VM, vcpu));
         (0..vcpus).for_each(|vcpu| contract.enter(VM, vcpu));
         (0..vcpus).for_each(|vcpu| contract.leave(VM, vcpu));

@@ -19,18 +19,24 @@ const INSTRUCTIONS: u64 = 8;
 /// What was seen at one reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
+    /// Stale fetches by guests.
     pub stale_fetches: u64,
+    /// Dirty reads by guests.
     pub dirty_reads: u64,
+    /// Dirty writes by guests.
     pub dirty_writes: u64,
     /// `ic ialluis` on account of re-inits.
     pub invalidations: u64,
+    /// Runs of `stage2_unmap_vm`.
     pub unmaps: u64,
 }
 
 /// One VM, reset again and again in one state.
 #[derive(Debug)]
 pub struct Cell {
+    /// With the module or without.
     pub state: State,
+    /// The VM's vCPUs.
     pub vcpus: usize,
     /// One for each reset.
     pub resets: Vec<Seen>,
@@ -41,7 +47,9 @@ pub struct Cell {
 /// One boot of the lab.
 #[derive(Debug)]
 pub struct Run {
+    /// What was booted.
     pub boot: Boot,
+    /// A VM of each number of vCPUs in each state.
     pub cells: Vec<Cell>,
     /// What is wrong outside of any cell.
     pub wrong: Vec<String>,

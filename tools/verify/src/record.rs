@@ -15,8 +15,11 @@ pub const PREFIX: &str = "verify: ";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
+    /// The first line.
     Boot(Boot),
+    /// Behind it.
     Code(Code),
+    /// As each begins.
     Section(Section),
 }
 
@@ -31,6 +34,7 @@ pub struct Boot {
     pub cpu: String,
     /// What is known of both: see [`contract::facts`].
     pub facts: String,
+    /// With the module and without, in this order.
     pub states: Vec<State>,
     /// vCPUs of the VMs that are reset, a VM of each in each state.
     pub vcpus: Vec<usize>,
@@ -43,6 +47,7 @@ pub struct Boot {
 pub struct Code {
     /// Whose it is.
     pub name: String,
+    /// Its address.
     pub start: u64,
     /// The address behind it.
     pub end: u64,
@@ -53,7 +58,9 @@ pub struct Code {
 pub struct Section {
     /// By which the oracle knows it.
     pub number: u64,
+    /// With the module or without.
     pub state: State,
+    /// The VM's vCPUs.
     pub vcpus: usize,
     /// Which of this VM, from 1; 0 when it was made.
     pub reset: usize,
@@ -79,6 +86,7 @@ impl State {
         Self(Some(Policy::Lazy)),
     ];
 
+    /// The policy's, or `none`.
     pub const fn name(self) -> &'static str {
         match self.0 {
             None => "none",

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A host with KVM, the module loaded or not, and the model that says what it must read.
+//! A host with KVM, the module loaded or not, and what is expected to be read there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Error, Result, ensure};
 use contract::latency::Latency;
-use contract::{Counters, Host, Model, Policy};
+use contract::{Counters, Expected, Host, Policy};
 use kvm_ioctls::Kvm;
 
 use crate::boot;
@@ -20,22 +20,22 @@ pub struct Lab {
     /// How often each test repeats what it does.
     pub reps: usize,
     kvm: Kvm,
-    model: Arc<Mutex<Model>>,
+    expected: Arc<Mutex<Expected>>,
     /// What the `host` file must say.
     facts: BTreeMap<String, String>,
 }
 
-/// The model learns what VMs do.
-impl Observer for Mutex<Model> {
+/// What is expected follows from what VMs do.
+impl Observer for Mutex<Expected> {
     fn made(&self, name: &str, pid: i32, vcpus: usize) -> String {
-        let mut model = lock(self);
-        if model.shown(name).is_none() {
-            model.create(name, vcpus);
+        let mut expected = lock(self);
+        if expected.shown(name).is_none() {
+            expected.create(name, vcpus);
             return name.to_owned();
         }
         let again = format!("{name} again");
-        model.create(&again, vcpus);
-        model.nameless(&again, pid);
+        expected.create(&again, vcpus);
+        expected.nameless(&again, pid);
         again
     }
 
@@ -72,54 +72,54 @@ impl Lab {
         Ok(Self {
             reps,
             kvm: vm::kvm()?,
-            model: Arc::new(Mutex::new(Model::new(host))),
+            expected: Arc::new(Mutex::new(Expected::new(host))),
             facts,
         })
     }
 
-    /// A VM that the model watches.
+    /// A VM that is watched.
     pub fn vm(&self, vcpus: usize) -> Result<Vm> {
-        Vm::new(&self.kvm, self.model.clone(), vcpus)
+        Vm::new(&self.kvm, self.expected.clone(), vcpus)
     }
 
     /// The VM's directory in `vms`, once it is there.
     pub fn shown(&self, vm: &Vm) -> String {
-        let model = self.model();
-        model.shown(vm.name()).unwrap_or(vm.name()).to_owned()
+        let expected = self.expected();
+        expected.shown(vm.name()).unwrap_or(vm.name()).to_owned()
     }
 
-    /// The model of this host.
-    pub fn model(&self) -> MutexGuard<'_, Model> {
-        lock(&self.model)
+    /// What is expected on this host.
+    pub fn expected(&self) -> MutexGuard<'_, Expected> {
+        lock(&self.expected)
     }
 
     /// What the machine is.
     pub fn host(&self) -> Host {
-        self.model().host
+        self.expected().host
     }
 
     /// The policy in force.
     pub fn policy(&self) -> Policy {
-        self.model().policy
+        self.expected().policy
     }
 
     /// Whether code written between the re-init and the KVM_RUN must be seen.
     pub fn covers_late_writes(&self) -> bool {
-        let model = self.model();
-        contract::covers_late_writes(model.host, model.loaded.then_some(model.policy))
+        let expected = self.expected();
+        contract::covers_late_writes(expected.host, expected.loaded.then_some(expected.policy))
     }
 
     /// Loads the module and asserts that it sees the machine that we were told of.
     pub fn load(&self, policy: Policy) -> Result<()> {
         module::insert(&format!("policy={}", policy as u8)).context("insmod")?;
-        self.model().load(policy);
+        self.expected().load(policy);
         self.assert_host()
     }
 
     /// Unloads the module.
     pub fn unload(&self) -> Result<()> {
         module::remove().context("rmmod")?;
-        self.model().unload();
+        self.expected().unload();
         ensure!(
             !module::is_loaded(),
             "rmmod returned, but the module is there"
@@ -129,7 +129,7 @@ impl Lab {
 
     /// Has the module loaded, with this policy and no counts.
     pub fn prepare(&self, policy: Policy) -> Result<()> {
-        if !self.model().loaded {
+        if !self.expected().loaded {
             self.load(policy)?;
         }
         self.switch(policy)?;
@@ -140,7 +140,7 @@ impl Lab {
     pub fn switch(&self, policy: Policy) -> Result<()> {
         module::write("policy", policy.name())
             .with_context(|| format!("switch to {}", policy.name()))?;
-        self.model().policy = policy;
+        self.expected().policy = policy;
         Ok(())
     }
 
@@ -148,14 +148,14 @@ impl Lab {
     pub fn clear(&self) -> Result<()> {
         // Any write will do, however long.
         module::write("clear", &"x".repeat(100)).context("clear")?;
-        self.model().clear();
+        self.expected().clear();
         Ok(())
     }
 
     /// Lets kprobes fire, or not, on the whole host.
     pub fn arm_kprobes(&self, on: bool) -> Result<()> {
         module::arm_kprobes(on)?;
-        self.model().armed = on;
+        self.expected().armed = on;
         Ok(())
     }
 
@@ -174,8 +174,8 @@ impl Lab {
         let (want, got) = (self.lazy()?, host["lazy"].as_str());
         ensure!(got == want, "host: lazy: want {want}, got {got}");
         // Where the kernel would not invalidate anyway, a probe that does not fire may or may not be told.
-        let model = self.model();
-        let want: &[_] = match (model.is_blind(), model.armed) {
+        let expected = self.expected();
+        let want: &[_] = match (expected.is_blind(), expected.armed) {
             (true, _) => &["degraded"],
             (false, true) => &["armed"],
             (false, false) => &["armed", "degraded"],
@@ -196,19 +196,27 @@ impl Lab {
         Ok(if as_once { "as_once" } else { "unmaps" })
     }
 
-    /// Compares every counter there is with the model.
+    /// Compares every counter there is with what is expected.
     pub fn check(&self, when: &str) -> Result<()> {
-        let mut model = self.model();
+        let mut expected = self.expected();
         let mut wrong = Vec::new();
-        let names: Vec<_> = model.per_vm().keys().map(|name| name.to_string()).collect();
+        let names: Vec<_> = expected
+            .per_vm()
+            .keys()
+            .map(|name| name.to_string())
+            .collect();
         let listed = module::vms()?;
         if names != listed {
             wrong.push(format!("vms: want {names:?}, got {listed:?}"));
         }
         for name in names.iter().filter(|name| listed.contains(name)) {
-            wrong.extend(difference(&format!("vms/{name}/"), &mut model, Some(name))?);
+            wrong.extend(difference(
+                &format!("vms/{name}/"),
+                &mut expected,
+                Some(name),
+            )?);
         }
-        wrong.extend(difference("", &mut model, None)?);
+        wrong.extend(difference("", &mut expected, None)?);
         ensure!(wrong.is_empty(), "{when}:\n{}", wrong.join("\n"));
         Ok(())
     }
@@ -219,20 +227,20 @@ impl Lab {
         if module::is_loaded() {
             module::remove().context("rmmod after a failed test")?;
         }
-        self.model().unload();
+        self.expected().unload();
         Ok(())
     }
 }
 
-/// What the files in `directory`, of one VM or of all, say otherwise than the model.
-fn difference(directory: &str, model: &mut Model, name: Option<&str>) -> Result<Vec<String>> {
+/// What the files in `directory`, of one VM or of all, say otherwise than expected.
+fn difference(directory: &str, expected: &mut Expected, name: Option<&str>) -> Result<Vec<String>> {
     let (stats, latency) = (format!("{directory}stats"), format!("{directory}latency"));
     let mut wrong = Vec::new();
     let got = module::parse::<Counters>(&stats)?;
-    model.adopt(name, &got);
+    expected.adopt(name, &got);
     let (want, untimed) = match name {
-        None => (model.total(), model.untimed()),
-        Some(shown) => (model.per_vm()[shown], model.untimed_of(shown)),
+        None => (expected.total(), expected.untimed()),
+        Some(shown) => (expected.per_vm()[shown], expected.untimed_of(shown)),
     };
     for line in want
         .difference(&got)

@@ -2,11 +2,10 @@
 //! A VMM whose guests report what code they ran, and kvm_fwb_reset as an operator meets it.
 //!
 //! A `Vm` has vCPUs, RAM and no devices. Whatever it does that the module may count it tells an
-//! [`Observer`]. In the `lab` that is the model of the contract, and the module's files are held against
+//! [`Observer`]. In the `lab` that is what the contract expects, and the module's files are held against
 //! it; nothing else here knows of the contract. `()` observes nothing, for a plain VMM.
 //!
 //! What needs no KVM is there on any host, with unit tests.
-#![deny(missing_docs)]
 
 mod a64;
 pub mod affinity;

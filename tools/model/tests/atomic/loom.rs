@@ -5,7 +5,7 @@
 
 use loom::sync::atomic::{
     self, fence,
-    Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 use std::sync::OnceLock;
 
@@ -50,7 +50,7 @@ impl AtomicU64 {
     }
 
     pub fn store(&self, value: u64) {
-        self.get().store(value, Relaxed);
+        self.get().store(value, Release);
     }
 }
 

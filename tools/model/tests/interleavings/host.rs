@@ -39,7 +39,9 @@ pub struct Host {
     host: policy::Host,
 
     gate: AtomicI32,
+    /// The VM's record, once it may have one.
     reset: Reset,
+    has_record: AtomicBool,
     /// The module's mutex over maintenance.
     maintenance: Mutex<()>,
     policy: AtomicU32,
@@ -57,6 +59,8 @@ pub struct Host {
 
     /// The versions in memory.
     written: [AtomicU32; VCPUS],
+    /// The versions behind which a re-init has ended.
+    told: [AtomicU32; VCPUS],
     /// The versions that all instruction caches hold nothing older than.
     fetched: [AtomicU32; VCPUS],
     /// The versions that were in memory when the pages were mapped; `None` while they are not.
@@ -108,6 +112,7 @@ impl Host {
             },
             gate: AtomicI32::new(0),
             reset: Reset::new(),
+            has_record: AtomicBool::new(loaded),
             maintenance: Mutex::new(()),
             policy: AtomicU32::new(policy as u32),
             patched: [loaded; 4].map(AtomicBool::new),
@@ -115,18 +120,30 @@ impl Host {
             entering: [(); VCPUS].map(Mutex::new),
             wants_to_run: [false; VCPUS].map(AtomicBool::new),
             written: [0; VCPUS].map(AtomicU32::new),
+            told: [0; VCPUS].map(AtomicU32::new),
             fetched: [0; VCPUS].map(AtomicU32::new),
             mapped: Mutex::new([Some(0); VCPUS]),
         };
         // loom's atomics are made when first used, and that must be by one thread alone.
         host.settled();
         host.reset.is_unmapped(Stay(0));
+        host.reset.is_seen_alone(Stay(0));
         Arc::new(host)
     }
 
     /// User space changes the code that a vCPU is to run.
     pub fn write(&self, page: usize, version: u32) {
         self.written[page].store(version, Relaxed);
+    }
+
+    /// User space tells running guests that a re-init behind that change has ended.
+    pub fn tell(&self, page: usize, version: u32) {
+        self.told[page].store(version, Release);
+    }
+
+    /// What a running guest was told of a page.
+    pub fn told(&self, page: usize) -> u32 {
+        self.told[page].load(Acquire)
     }
 
     /// KVM_ARM_VCPU_INIT on a vCPU that has run.
@@ -179,10 +196,11 @@ impl Host {
         self.policy.store(policy as u32, Release);
     }
 
-    /// `insmod`: the hooks go in, then the policy in force.
+    /// `insmod`: the hooks go in; then VMs may have records, and the policy is in force.
     pub fn load(&self, order: [Place; 4]) {
         order.into_iter().for_each(|place| self.patch(place, true));
         wait_for(&self.entering);
+        self.has_record.store(true, Release);
         self.set_policy(Policy::Once);
     }
 
@@ -216,11 +234,19 @@ impl Host {
         let unseen = self.host.native == Maintenance::Icache && !self.is_patched(Place::Icache);
 
         let debt = !unseen && self.host.remedy(policy, false) == Remedy::IcacheOwed;
-        let begun = self.reset.begin(Gate::of(&self.gate), debt);
-        let busy = (0..VCPUS).any(|v| v != vcpu && self.wants_to_run[v].load(Relaxed));
-        let remedy = self.host.remedy(policy, busy || unseen);
-        if debt && remedy != Remedy::IcacheOwed {
-            self.reset.forgive(&begun);
+        let record = self.has_record.load(Acquire).then_some(&self.reset);
+        let begun = record.map(|reset| (reset, reset.begin(Gate::of(&self.gate), debt)));
+        let runs = |v: usize| v != vcpu && self.wants_to_run[v].load(Relaxed);
+        let looks_alone = || !(0..VCPUS).any(runs);
+        let busy = !match &begun {
+            Some((reset, begun)) => reset.is_alone(begun, looks_alone),
+            None => looks_alone(),
+        };
+        let remedy = self.host.remedy(policy, busy || unseen || record.is_none());
+        if let Some((reset, begun)) = &begun {
+            if debt && remedy != Remedy::IcacheOwed {
+                reset.forgive(begun);
+            }
         }
 
         let native = match remedy {
@@ -231,7 +257,10 @@ impl Host {
                 Native::Elide
             }
             Remedy::IcacheOwed => Native::Elide,
-            Remedy::UnmapOnce => begun.stay().map_or(Native::Keep, Native::Once),
+            Remedy::UnmapOnce => {
+                let stay = begun.and_then(|(_, begun)| begun.stay());
+                stay.map_or(Native::Keep, Native::Once)
+            }
             Remedy::Now(_) | Remedy::UnmapLazily => {
                 unreachable!("no host here has DIC, a kernel before 5.8, or lazy unmaps")
             }

@@ -2,7 +2,7 @@
 
 //! The reset protocol, as the module compiles it, in the interleavings of all that can happen to a VM at once: two
 //! re-inits, runners, a policy switch, kprobes disarmed, the module loaded or unloaded. Each guest must get what was
-//! written before its vCPU's re-init.
+//! written before its vCPU's re-init, and one that goes on what it knows to be behind another's.
 
 #[allow(dead_code)]
 #[path = "../../../../src/policy.rs"]
@@ -53,6 +53,7 @@ fn model<const N: usize>(
 fn reset<const VCPU: usize>(host: &Host) {
     host.write(VCPU, 1);
     host.reinit(VCPU);
+    host.tell(VCPU, 1);
     run::<VCPU>(host);
 }
 
@@ -67,13 +68,31 @@ fn reset_both(host: &Host) {
     host.reinit(0);
     host.write(1, 1);
     host.reinit(1);
+    host.tell(1, 1);
     run::<1>(host);
     run::<0>(host);
 }
 
-/// A vCPU that is not reset runs code that another one will run.
+/// A VMM with one thread resets two vCPUs, one of them again when it has changed its code.
+fn reset_one_again(host: &Host) {
+    host.reinit(1);
+    host.write(0, 1);
+    host.reinit(0);
+    host.write(1, 1);
+    host.reinit(1);
+    host.tell(1, 1);
+    run::<1>(host);
+    run::<0>(host);
+}
+
+/// A vCPU that is not reset runs code that another one will run, and runs it again: what it was told of that a re-init
+/// has made sure of, it gets, too.
 fn go_on(host: &Host) {
-    host.run(2, || _ = host.guest_gets(1));
+    host.run(2, || {
+        _ = host.guest_gets(1);
+        let told = host.told(1);
+        assert!(host.guest_gets(1) >= told);
+    });
 }
 
 fn switch_to_native(host: &Host) {
@@ -211,6 +230,12 @@ mod unmap {
     #[test]
     fn one_reset_and_a_runner() {
         model(3, Host::unmap, [reset_both, go_on], SETTLED);
+    }
+
+    /// The runner may end the first re-init's stay, and be in the guest at the second.
+    #[test]
+    fn one_reset_again_and_a_runner() {
+        model(3, Host::unmap, [reset_one_again, go_on], SETTLED);
     }
 
     #[test]

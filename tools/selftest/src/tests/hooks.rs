@@ -142,7 +142,7 @@ pub fn ftrace_stopped(lab: &Lab) -> Result<()> {
     vm.while_running(|others, _| others[0].reset(Routine::Report))?;
     drop(vm);
     // As far as it ever will be.
-    lab.model().unload();
+    lab.expected().unload();
     Ok(())
 }
 

@@ -42,7 +42,7 @@ pub fn killed(lab: &Lab) -> Result<()> {
             (least..=most).contains(&pending),
             "{state}: {pending} VMs pending before the kill"
         );
-        // The model saw nothing of that VM: only what must be gone is left to compare.
+        // Nothing was told of that VM: only what must be gone is left to compare.
         lab.clear()?;
         lab.check(&format!("{state}: killed"))?;
     }

@@ -34,7 +34,7 @@ pub fn policy_parameter(lab: &Lab) -> Result<()> {
         );
     }
     module::insert("").context("insmod without a policy")?;
-    lab.model().load(Policy::Once);
+    lab.expected().load(Policy::Once);
     assert_policy(Policy::Once)
 }
 

@@ -2,7 +2,7 @@
 
 //! Atomics: before each operation others may go on.
 
-use crate::linux::step;
+use crate::race::step;
 use core::sync::atomic::{self, Ordering::SeqCst};
 
 pub(crate) struct AtomicU64(atomic::AtomicU64);

@@ -7,8 +7,8 @@ use super::{
     kvm::{DyingVm, Vcpu, Vm},
 };
 use crate::{
-    linux::{step, wait},
     prelude::*,
+    race::{step, wait},
 };
 use core::{
     marker::PhantomData,
@@ -100,9 +100,9 @@ type Enter = (&'static RunGates, fn(&Vcpu));
 /// Where calls of each function are led.
 pub(crate) struct Table {
     run: Option<Enter>,
-    reset: Option<fn(&Vcpu)>,
-    unmap: Option<fn(&Vm)>,
-    destroy: Option<fn(&DyingVm)>,
+    pub(crate) reset: Option<fn(&Vcpu)>,
+    pub(crate) unmap: Option<fn(&Vm)>,
+    pub(crate) destroy: Option<fn(&DyingVm)>,
 }
 
 impl Table {
@@ -112,32 +112,6 @@ impl Table {
         unmap: None,
         destroy: None,
     };
-}
-
-impl Argument for Vcpu {
-    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)> {
-        &mut redirects.reset
-    }
-
-    fn original(&self) {}
-}
-
-impl Argument for Vm {
-    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)> {
-        &mut redirects.unmap
-    }
-
-    fn original(&self) {
-        self.unmap();
-    }
-}
-
-impl Argument for DyingVm {
-    fn replacement(redirects: &mut Table) -> &mut Option<fn(&Self)> {
-        &mut redirects.destroy
-    }
-
-    fn original(&self) {}
 }
 
 static REDIRECTS: Mutex<Table> = Mutex::new(Table::EMPTY);

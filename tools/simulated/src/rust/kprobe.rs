@@ -4,8 +4,8 @@
 
 use super::symbol::IcacheInvalidation;
 use crate::{
-    linux::{step, wait},
     prelude::Result,
+    race::{step, wait},
 };
 use core::{
     marker::PhantomData,

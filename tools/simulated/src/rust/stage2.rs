@@ -2,8 +2,8 @@
 
 //! How the simulated KVM unmaps the one place of memory that a VM has.
 
-use super::{atomic::AtomicI32, ftrace::Plan};
-use crate::{linux::step, machine::Vm, prelude::Result};
+use super::{atomic::AtomicI32, ftrace::Plan, kvm::Vm};
+use crate::{prelude::Result, race::step};
 use std::sync::{Mutex, PoisonError};
 
 #[derive(Clone, Copy, Default)]

@@ -4,8 +4,8 @@
 
 use super::kvm::{DyingVm, Vm};
 use crate::{
-    linux::step,
     prelude::{KBox, Pin, Result},
+    race::step,
     sync,
 };
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

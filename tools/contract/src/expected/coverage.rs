@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which code a vCPU is sure to run: what user space wrote, or perhaps what an I-cache still holds.
 
-use super::Model;
+use super::Expected;
 use super::vm::Vm;
 use crate::{Counters, Host, Policy};
 
@@ -10,19 +10,19 @@ use crate::{Counters, Host, Policy};
 /// Without a `policy` the module is not there.
 pub fn covers_late_writes(host: Host, policy: Option<Policy>) -> bool {
     const VM: &str = "vm";
-    let mut model = Model::new(host);
+    let mut expected = Expected::new(host);
     if let Some(policy) = policy {
-        model.load(policy);
+        expected.load(policy);
     }
-    model.create(VM, 1);
-    model.enter(VM, 0);
-    model.leave(VM, 0);
-    model.init(VM, 0);
-    model.write(VM);
-    model.covers(VM)
+    expected.create(VM, 1);
+    expected.enter(VM, 0);
+    expected.leave(VM, 0);
+    expected.init(VM, 0);
+    expected.write(VM);
+    expected.covers(VM)
 }
 
-impl Model {
+impl Expected {
     /// Whether a re-init under that policy is taken to invalidate, though nothing says so.
     pub(super) fn trusts(&self, policy: Policy) -> bool {
         self.trusting && policy == Policy::Native
@@ -64,22 +64,22 @@ mod tests {
     /// A vCPU that has run; then code written before its re-init, code written after it, and code written
     /// once it runs again: whether each is covered.
     fn covered(host: Host, policy: Policy, trusting: bool) -> [bool; 3] {
-        let mut model = Model::new(host);
-        model.trusting = trusting;
-        model.load(policy);
-        model.create("vm", 2);
-        model.write("vm");
-        assert!(model.covers("vm"), "the first fault makes it coherent");
-        model.enter("vm", 0);
-        model.leave("vm", 0);
-        model.write("vm");
-        model.init("vm", 0);
-        let before = model.covers("vm");
-        model.write("vm");
-        let after = model.covers("vm");
-        model.enter("vm", 1);
-        model.write("vm");
-        [before, after, model.covers("vm")]
+        let mut expected = Expected::new(host);
+        expected.trusting = trusting;
+        expected.load(policy);
+        expected.create("vm", 2);
+        expected.write("vm");
+        assert!(expected.covers("vm"), "the first fault makes it coherent");
+        expected.enter("vm", 0);
+        expected.leave("vm", 0);
+        expected.write("vm");
+        expected.init("vm", 0);
+        let before = expected.covers("vm");
+        expected.write("vm");
+        let after = expected.covers("vm");
+        expected.enter("vm", 1);
+        expected.write("vm");
+        [before, after, expected.covers("vm")]
     }
 
     #[test]

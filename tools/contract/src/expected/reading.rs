@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Model;
+use super::Expected;
 use crate::Counters;
 
-impl Model {
+impl Expected {
     /// What a VM is called in `vms` once it is there.
     pub fn shown<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let vm = self.vms.get(name)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The model against what is known of each event.
+//! What is expected, against what is known of each event.
 
 use super::*;
 use crate::counters::PAGE;
@@ -7,22 +7,22 @@ use crate::host::machines::{DIC, ICACHE, NO_FWB};
 
 /// A VM of four vCPUs that has run, is re-initialised, and runs again.
 fn reset(host: Host, policy: Policy, armed: bool) -> Counters {
-    let mut model = Model::new(host);
-    model.load(policy);
-    model.armed = armed;
-    model.create("vm", 4);
+    let mut expected = Expected::new(host);
+    expected.load(policy);
+    expected.armed = armed;
+    expected.create("vm", 4);
     let mut pending = 0;
     for _ in 0..2 {
-        (0..4).for_each(|vcpu| model.init("vm", vcpu));
-        pending = model.total().pending;
-        (0..4).for_each(|vcpu| model.enter("vm", vcpu));
-        (0..4).for_each(|vcpu| model.leave("vm", vcpu));
+        (0..4).for_each(|vcpu| expected.init("vm", vcpu));
+        pending = expected.total().pending;
+        (0..4).for_each(|vcpu| expected.enter("vm", vcpu));
+        (0..4).for_each(|vcpu| expected.leave("vm", vcpu));
     }
-    assert_eq!(model.total().pending, 0);
-    assert_eq!(model.per_vm()["vm"], model.total());
+    assert_eq!(expected.total().pending, 0);
+    assert_eq!(expected.per_vm()["vm"], expected.total());
     Counters {
         pending,
-        ..model.total()
+        ..expected.total()
     }
 }
 
@@ -93,25 +93,25 @@ fn one_reset_of_four_vcpus() {
 /// Whether so many bytes and pages may be left out at a reset of a VM of two vCPUs that have run, and
 /// no more at the next look.
 fn may_elide(host: Host, policy: Policy, bytes: u64, tlbi: u64) -> bool {
-    let mut model = Model::new(host);
-    model.load(policy);
-    model.create("vm", 2);
-    (0..2).for_each(|vcpu| model.enter("vm", vcpu));
-    (0..2).for_each(|vcpu| model.leave("vm", vcpu));
-    (0..2).for_each(|vcpu| model.init("vm", vcpu));
-    let mut got = model.total();
+    let mut expected = Expected::new(host);
+    expected.load(policy);
+    expected.create("vm", 2);
+    (0..2).for_each(|vcpu| expected.enter("vm", vcpu));
+    (0..2).for_each(|vcpu| expected.leave("vm", vcpu));
+    (0..2).for_each(|vcpu| expected.init("vm", vcpu));
+    let mut got = expected.total();
     (got.dcache_clean_elide_bytes, got.tlbi_elide) = (bytes, tlbi);
-    let agrees = |model: &mut Model, got: &Counters| {
-        model.adopt(None, got);
-        model.adopt(Some("vm"), got);
-        let agrees = model.total() == *got && got.contradictions().is_none();
-        assert_eq!(model.per_vm()["vm"], model.total());
+    let agrees = |expected: &mut Expected, got: &Counters| {
+        expected.adopt(None, got);
+        expected.adopt(Some("vm"), got);
+        let agrees = expected.total() == *got && got.contradictions().is_none();
+        assert_eq!(expected.per_vm()["vm"], expected.total());
         agrees
     };
-    let agreed = agrees(&mut model, &got);
+    let agreed = agrees(&mut expected, &got);
     got.dcache_clean_elide_bytes += PAGE;
     got.tlbi_elide += 1;
-    assert!(!agrees(&mut model, &got), "nothing was unmapped since");
+    assert!(!agrees(&mut expected, &got), "nothing was unmapped since");
     agreed
 }
 
@@ -134,54 +134,54 @@ fn what_lazy_may_leave_out() {
 
 #[test]
 fn in_doubt_lazy_leaves_nothing_out() {
-    let mut model = Model::new(NO_FWB);
-    model.load(Policy::Lazy);
+    let mut expected = Expected::new(NO_FWB);
+    expected.load(Policy::Lazy);
     for name in ["busy", "hole"] {
-        model.create(name, 2);
-        model.immediate(name, 1);
+        expected.create(name, 2);
+        expected.immediate(name, 1);
     }
-    model.enter("busy", 0);
-    model.out_of_reach("hole");
+    expected.enter("busy", 0);
+    expected.out_of_reach("hole");
     for name in ["busy", "hole"] {
-        model.init(name, 1);
+        expected.init(name, 1);
     }
-    let want = model.total();
+    let want = expected.total();
     assert_eq!(want.stage2_unmap, 2);
     let got = Counters {
         dcache_clean_elide_bytes: PAGE,
         tlbi_elide: 1,
         ..want
     };
-    model.adopt(None, &got);
-    assert_eq!(model.total(), want);
+    expected.adopt(None, &got);
+    assert_eq!(expected.total(), want);
 }
 
 #[test]
 fn what_an_unmap_may_not_reach_is_unmapped_each_time() {
     for policy in [Policy::Once, Policy::Lazy] {
-        let mut model = Model::new(NO_FWB);
-        model.load(policy);
-        model.create("vm", 2);
-        model.out_of_reach("vm");
-        (0..2).for_each(|vcpu| model.immediate("vm", vcpu));
-        (0..2).for_each(|vcpu| model.init("vm", vcpu));
-        let total = model.total();
+        let mut expected = Expected::new(NO_FWB);
+        expected.load(policy);
+        expected.create("vm", 2);
+        expected.out_of_reach("vm");
+        (0..2).for_each(|vcpu| expected.immediate("vm", vcpu));
+        (0..2).for_each(|vcpu| expected.init("vm", vcpu));
+        let total = expected.total();
         assert_eq!((total.stage2_unmap, total.stage2_unmap_elide), (2, 0));
     }
 }
 
 #[test]
 fn a_vm_without_a_name_gets_one() {
-    let mut model = Model::new(ICACHE);
-    model.load(Policy::Once);
-    model.create("7-3", 1);
-    model.create("7-3 again", 1);
-    model.nameless("7-3 again", 7);
+    let mut expected = Expected::new(ICACHE);
+    expected.load(Policy::Once);
+    expected.create("7-3", 1);
+    expected.create("7-3 again", 1);
+    expected.nameless("7-3 again", 7);
     for vm in ["7-3", "7-3 again"] {
-        model.immediate(vm, 0);
-        model.init(vm, 0);
+        expected.immediate(vm, 0);
+        expected.init(vm, 0);
     }
-    let names: Vec<_> = model.per_vm().into_keys().collect();
+    let names: Vec<_> = expected.per_vm().into_keys().collect();
     assert_eq!(names, ["7-3", "7-vm1"]);
 }
 
@@ -208,13 +208,13 @@ fn wrong_kernels() {
 #[test]
 fn a_running_vcpu_makes_the_others_busy() {
     for (host, icache_invalidate, stage2_unmap) in [(ICACHE, 2, 0), (NO_FWB, 0, 2)] {
-        let mut model = Model::new(host);
-        model.load(Policy::Once);
-        model.create("vm", 2);
-        model.immediate("vm", 1);
-        model.enter("vm", 0);
-        model.init("vm", 1);
-        model.init("vm", 1);
+        let mut expected = Expected::new(host);
+        expected.load(Policy::Once);
+        expected.create("vm", 2);
+        expected.immediate("vm", 1);
+        expected.enter("vm", 0);
+        expected.init("vm", 1);
+        expected.init("vm", 1);
         let want = Counters {
             vcpu_init: 2,
             vcpu_reset: 2,
@@ -224,21 +224,21 @@ fn a_running_vcpu_makes_the_others_busy() {
             stage2_unmap,
             ..Counters::default()
         };
-        assert_eq!(model.total(), want);
+        assert_eq!(expected.total(), want);
     }
 }
 
 #[test]
 fn immediate_exit_neither_pays_nor_ends_the_reset() {
-    let mut model = Model::new(ICACHE);
-    model.load(Policy::Once);
-    model.create("vm", 2);
-    model.immediate("vm", 0);
-    model.immediate("vm", 1);
-    model.init("vm", 0);
-    model.immediate("vm", 0);
-    model.init("vm", 1);
-    let total = model.total();
+    let mut expected = Expected::new(ICACHE);
+    expected.load(Policy::Once);
+    expected.create("vm", 2);
+    expected.immediate("vm", 0);
+    expected.immediate("vm", 1);
+    expected.init("vm", 0);
+    expected.immediate("vm", 0);
+    expected.init("vm", 1);
+    let total = expected.total();
     assert_eq!(
         (total.vm_reset, total.pending, total.icache_invalidate),
         (1, 1, 0)

@@ -2,7 +2,7 @@
 //! Re-inits, KVM_RUNs and changes of the host all at once: between what bounds the counters lie then,
 //! and what each vCPU must run all the same.
 
-use super::Model;
+use super::Expected;
 use super::vm::Vm;
 use crate::counters::ANY_ELIDED;
 use crate::{Counters, NativeReset, Policy};
@@ -48,8 +48,8 @@ pub(super) struct Race {
     payers: u64,
 }
 
-impl Model {
-    /// From here to [`Model::race_over`], each of `inits` is re-initialised and then enters the guest,
+impl Expected {
+    /// From here to [`Expected::race_over`], each of `inits` is re-initialised and then enters the guest,
     /// once or more often, in a thread of its own, while `runs` enter it and leave, and the host
     /// changes. Nothing else is told of that VM meanwhile. Returns whether each of `inits` runs the
     /// code as it was written before.
@@ -259,28 +259,28 @@ mod tests {
     use crate::host::machines::ICACHE;
 
     /// Two vCPUs that have run, raced under a policy and a change.
-    fn race(host: Host, policy: Policy, change: Option<Change>) -> (Model, bool) {
-        let mut model = Model::new(host);
-        model.load(policy);
-        model.create("vm", 2);
-        (0..2).for_each(|vcpu| model.enter("vm", vcpu));
-        (0..2).for_each(|vcpu| model.leave("vm", vcpu));
-        model.write("vm");
-        let cures = model.race("vm", &[0, 1], &[], change);
-        model.race_over("vm", 2);
-        (model, cures)
+    fn race(host: Host, policy: Policy, change: Option<Change>) -> (Expected, bool) {
+        let mut expected = Expected::new(host);
+        expected.load(policy);
+        expected.create("vm", 2);
+        (0..2).for_each(|vcpu| expected.enter("vm", vcpu));
+        (0..2).for_each(|vcpu| expected.leave("vm", vcpu));
+        expected.write("vm");
+        let cures = expected.race("vm", &[0, 1], &[], change);
+        expected.race_over("vm", 2);
+        (expected, cures)
     }
 
-    fn accepts(model: &mut Model, got: Counters) -> bool {
-        model.adopt(None, &got);
-        model.total() == got
+    fn accepts(expected: &mut Expected, got: Counters) -> bool {
+        expected.adopt(None, &got);
+        expected.total() == got
     }
 
     #[test]
     fn two_re_inits_pay_once_or_each() {
         for invalidations in 0..=7 {
             for resets in 0..=3 {
-                let (mut model, cures) = race(ICACHE, Policy::Once, None);
+                let (mut expected, cures) = race(ICACHE, Policy::Once, None);
                 assert!(cures);
                 let got = Counters {
                     vcpu_init: 2,
@@ -291,7 +291,7 @@ mod tests {
                     ..Counters::default()
                 };
                 let possible = (1..=6).contains(&invalidations) && (1..=2).contains(&resets);
-                assert_eq!(accepts(&mut model, got), possible, "{got:?}");
+                assert_eq!(accepts(&mut expected, got), possible, "{got:?}");
             }
         }
     }
@@ -308,7 +308,7 @@ mod tests {
             (Policy::Once, None, false),
             (Policy::Once, Some(Change::Switch(Policy::Lazy)), true),
         ] {
-            let (mut model, _) = race(no_fwb, policy, change);
+            let (mut expected, _) = race(no_fwb, policy, change);
             let got = Counters {
                 vcpu_init: 2,
                 vcpu_reset: 2,
@@ -319,7 +319,7 @@ mod tests {
                 tlbi_elide: 2,
                 ..Counters::default()
             };
-            assert_eq!(accepts(&mut model, got), open, "{policy:?}, {change:?}");
+            assert_eq!(accepts(&mut expected, got), open, "{policy:?}, {change:?}");
         }
     }
 

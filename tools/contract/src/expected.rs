@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A plain model of the contract, told of each event as it happens.
+//! What is expected of the module by the contract: plain code, told of each event as it happens.
 
 mod coverage;
 mod race;
@@ -18,7 +18,7 @@ use crate::counters::ANY_ELIDED;
 use crate::{Counters, Host, NativeReset, Policy};
 
 /// The module's view of a host: its settings, and all VMs.
-pub struct Model {
+pub struct Expected {
     /// What the machine is.
     pub host: Host,
     /// The policy that is in force while the module is loaded.
@@ -27,7 +27,7 @@ pub struct Model {
     pub loaded: bool,
     /// Whether kprobes fire. Without them the kernel's own invalidation is neither seen nor left out.
     pub armed: bool,
-    /// Take the kernel's own way to invalidate where it must, whatever `native_reset` says. A model
+    /// Take the kernel's own way to invalidate where it must, whatever `native_reset` says. One
     /// that trusts a kernel wrongly calls code covered that is not: the oracle must then find it.
     pub trusting: bool,
     total: Counters,
@@ -38,7 +38,7 @@ pub struct Model {
     own_names: usize,
 }
 
-impl Model {
+impl Expected {
     /// A machine without VMs and without the module, kprobes armed.
     pub fn new(host: Host) -> Self {
         Self {
