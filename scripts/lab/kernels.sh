@@ -56,6 +56,8 @@ lacking() {
 		need /usr/include/libelf.h libelf-dev
 		need /usr/include/elfutils/libdw.h libdw-dev
 		need /usr/include/openssl/ssl.h libssl-dev
+		# The configuration asks it which signatures it knows.
+		need openssl openssl
 		[[ $(option "$1" CONFIG_COMPAT_VDSO) != y ]] || need arm-linux-gnueabihf-gcc gcc-arm-linux-gnueabihf
 	fi
 	echo "${packages[*]}"
