@@ -165,9 +165,9 @@ pub(crate) fn process_name() -> ProcessName {
     name
 }
 
-/// Whether KVM works on this host (the CPUs started at EL2, and nothing failed).
+/// Whether KVM works on this host (the CPUs started at EL2, and nothing failed). Refusals are logged.
 pub(crate) fn is_initialised() -> Result<bool> {
-    let function = Symbol::find(c"is_kvm_arm_initialised")?;
+    let function = Symbol::require(c"is_kvm_arm_initialised")?;
     // SAFETY: The function of that name takes nothing and returns a `bool`.
     Ok(unsafe { bindings::kvm_initialised(function.address()) })
 }

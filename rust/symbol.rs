@@ -31,14 +31,14 @@ impl Symbol {
         Self::containing(address).ok_or(ENOENT)
     }
 
-    /// Finds the function `name`, or logs the refusal.
+    /// Finds the function `name`, or logs the refusal. That there is no memory is the caller's to tell.
     pub(crate) fn require(name: &'static CStr) -> Result<Self> {
         Self::find(name).inspect_err(|&error| {
-            let name = Self::display(name);
-            if error == ENOMEM {
-                pr_err!("no memory to find the function {name}\n");
-            } else {
-                pr_err!("this kernel has no function {name}: not supported\n");
+            if error != ENOMEM {
+                pr_err!(
+                    "this kernel has no function {}: not supported\n",
+                    Self::display(name)
+                );
             }
         })
     }

@@ -15,8 +15,8 @@ use kernel::prelude::*;
 /// # Invariants
 ///
 /// - `raw` is used by this table alone.
-/// - Each entry is a `KBox<T>` turned raw, under a VM that has a user, or is being
-///   destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive, until
+/// - Each entry is a `KBox<T>` turned raw, under the [`address`] of a VM that has a user, or is
+///   being destroyed and was not yet given to [`VmTable::remove`]. So a `&Vm` keeps its entry alive, until
 ///   [`VmTable::close`].
 pub(crate) struct VmTable<T> {
     raw: *mut bindings::vm_table,
@@ -78,7 +78,8 @@ impl<T: Send + Sync> VmTable<T> {
 
     /// The entry of `vm`.
     pub(crate) fn find<'a>(&'a self, vm: &'a Vm) -> Option<&'a T> {
-        // SAFETY: The table is there for good; `xa_load` takes the RCU read lock by itself.
+        // SAFETY: The table is there for good, and is looked into under RCU's read lock. Of `vm`, which
+        // has a user, only the address is taken.
         let entry = unsafe { bindings::vm_table_find(self.raw, address(vm)) };
         // SAFETY: By the type invariant the entry lives as long as `vm` does.
         unsafe { entry.cast::<T>().as_ref() }
@@ -100,7 +101,7 @@ impl<T: Send + Sync> VmTable<T> {
         // SAFETY: The value is not moved out of its box again.
         let mine = KBox::into_raw(unsafe { Pin::into_inner_unchecked(make().ok()?) });
         // INVARIANT: `vm` has a user, and its destruction, to come, removes the entry.
-        // SAFETY: The entry is aligned, as an xarray wants its pointers.
+        // SAFETY: The entry is aligned, as an xarray wants its pointers. Of `vm` only the address is taken.
         let there = unsafe { bindings::vm_table_insert(self.raw, address(vm), mine.cast()) };
         if there.is_null() {
             // SAFETY: By the type invariant the entry lives as long as `vm` does.
@@ -115,7 +116,8 @@ impl<T: Send + Sync> VmTable<T> {
     /// Takes out the entry of a VM that is being destroyed.
     pub(crate) fn remove(&self, vm: &DyingVm) -> Option<Pin<KBox<T>>> {
         let _changes = self.lock();
-        // SAFETY: The table is there for good.
+        // SAFETY: The table is there for good. Of `vm`, whose memory its destroyer frees later, only the
+        // address is taken.
         let entry = unsafe { bindings::vm_table_remove(self.raw, address(vm)) };
         // SAFETY: Entries are boxes turned raw. It is out of the table; nobody has a `&Vm` to a dying
         // VM by which to have found it before, and whoever walks the table has the mutex.

@@ -177,8 +177,9 @@ impl Hooks {
             lost.log();
         }
 
-        // Only with all hooks in place may a VM get a record, for one of them drops it; and a re-init
-        // put anything off, or leave anything out.
+        // Only with all hooks in place may a VM get a record, for one of them drops it, and only where
+        // each runner is seen may a re-init note that it saw none; or put anything off, or leave
+        // anything out.
         let _records = Records::new(&_redirects);
         in_force::begin(policy);
         Ok(Self {

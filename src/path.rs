@@ -28,17 +28,18 @@ impl ResetPath {
     /// Looks at the running kernel. Refuses, and says why in the log, where its path is not one
     /// that this module knows how to steer.
     pub(crate) fn find() -> Result<Self> {
-        match kvm::is_initialised() {
-            Ok(true) => (),
-            Ok(false) => {
-                pr_err!("KVM is not initialised: boot at EL2, and without kvm-arm.mode=none\n");
-                return Err(ENODEV);
+        Self::look().inspect_err(|&error| {
+            // Whatever it was for.
+            if error == ENOMEM {
+                pr_err!("no memory to look at KVM's code: try again when there is\n");
             }
-            Err(error) if error == ENOMEM => return Err(error),
-            Err(error) => {
-                pr_err!("this kernel has no KVM for arm64 built in: not supported\n");
-                return Err(error);
-            }
+        })
+    }
+
+    fn look() -> Result<Self> {
+        if !kvm::is_initialised()? {
+            pr_err!("KVM is not initialised: boot at EL2, and without kvm-arm.mode=none\n");
+            return Err(ENODEV);
         }
 
         let unmap = Symbol::require(c"stage2_unmap_vm")?;

@@ -238,18 +238,18 @@ impl<const BITS: u32> Reset<BITS> {
         if !seen.in_reset() {
             return false;
         }
-        let (before, after) = self.settle(gate, seen, &mut pay);
+        let (before, after) = self.pay_for(gate, seen, &mut pay);
         if !after.debt {
             return before.debt;
         }
         // A re-init that came meanwhile may rely on a look from before this vCPU came. Those that come
         // from here on do not: their stay is another.
-        let (before, after) = self.settle(gate, after, &mut pay);
+        let (before, after) = self.pay_for(gate, after, &mut pay);
         before.debt && !after.debt
     }
 
     /// Pays for all re-inits that are `seen`.
-    fn settle(
+    fn pay_for(
         &self,
         gate: Gate<'_>,
         seen: State<BITS>,

@@ -67,7 +67,7 @@ pub struct Host {
     mapped: Mutex<[Option<u32>; VCPUS]>,
 }
 
-/// What becomes of the kernel's own maintenance; see `src/hooks.rs`.
+/// What becomes of the kernel's own maintenance; see `src/reinit.rs`.
 #[derive(Clone, Copy)]
 enum Native {
     Keep,
@@ -227,7 +227,7 @@ impl Host {
         self.patched[place as usize].load(Relaxed)
     }
 
-    /// `vcpu_reset` of `src/hooks.rs`.
+    /// `vcpu_reset` of `src/reinit.rs`.
     fn vcpu_reset(&self, vcpu: usize) -> Native {
         let _in_flight = self.in_flight[vcpu].lock();
         let policy = Policy::from_number(self.policy.load(Acquire).into()).unwrap();
