@@ -22,12 +22,20 @@ unfit() {
 		echo "maps guest memory without a KVM_RUN ($name), which the module does not know yet: take one without"
 }
 
-# cc_of CONFIG: the C compiler that built the kernel, by the name it had there
+# cc_of CONFIG: the C compiler that built the kernel, by the name it had there; of clang it is the distribution's that
+# comes first
 cc_of() {
 	local cc
 	cc=$(option "$1" CONFIG_CC_VERSION_TEXT)
 	cc=${cc%% *}
+	[[ $(option "$1" CONFIG_CC_IS_CLANG) != y ]] || cc=clang
 	echo "${cc:-gcc}"
+}
+# by_cc CONFIG: how make is told so
+by_cc() {
+	local cc
+	cc=$(cc_of "$1")
+	if [[ $cc == clang ]]; then echo LLVM=1; else echo "CC=$cc"; fi
 }
 
 # lacking CONFIG [metadata]: Debian's packages that an arm64 host has to install to build the module for a kernel
@@ -37,8 +45,14 @@ lacking() {
 	cc=$(cc_of "$1")
 	need() { [[ -e $1 ]] || command -v "$1" >/dev/null || packages+=("$2"); }
 	need make make
-	need gcc gcc
-	need "$cc" "${cc#*-linux-gnu-}"
+	if [[ $cc == clang ]]; then
+		need clang clang
+		need ld.lld lld
+		need llvm-nm llvm
+	else
+		need gcc gcc
+		need "$cc" "${cc#*-linux-gnu-}"
+	fi
 	need /usr/include/stdio.h libc6-dev
 	need rustc rustc
 	need bindgen bindgen

@@ -297,9 +297,26 @@ impl Witness {
         Self::count("entry", "")
     }
 
-    /// Invalidations of the TLB for just this range.
+    /// Invalidations of the TLB for just this range, which KVM unmaps in pieces no larger than the largest
+    /// page of all that stage 2 can have: for each the same number.
     fn flushed(&self, addr: u64, size: usize) -> Result<u64> {
-        Self::count("flush", &format!(", addr: {addr}, size: {size}"))
+        let largest = match page_size() {
+            4096 => 1 << 30,
+            // A table of last-level pages.
+            page => page * (page / size_of::<u64>()),
+        };
+        let counts: Vec<_> = (0..size)
+            .step_by(largest)
+            .map(|at| {
+                let (addr, size) = (addr + at as u64, largest.min(size - at));
+                Self::count("flush", &format!(", addr: {addr}, size: {size}"))
+            })
+            .collect::<Result<_>>()?;
+        ensure!(
+            counts.iter().all(|count| *count == counts[0]),
+            "TLB invalidations of {size:#x} bytes at {addr:#x}, by the piece: {counts:?}"
+        );
+        Ok(counts[0])
     }
 
     fn count(event: &str, keys: &str) -> Result<u64> {
