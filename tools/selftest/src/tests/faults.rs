@@ -37,7 +37,7 @@ impl Shown {
 }
 
 /// What leads from the kernel's text to modules.
-fn hooks() -> Result<[String; 2]> {
+pub fn hooks() -> Result<[String; 2]> {
     let kprobes = Path::new("/sys/kernel/debug/kprobes/list");
     let functions = Path::new(TRACING).join("enabled_functions");
     Ok([

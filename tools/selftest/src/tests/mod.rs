@@ -101,6 +101,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "taken_by_another", policies: UNLOADED, run: lazy::taken_by_another },
     Test { name: "lazy_refused", policies: UNLOADED, run: lazy::refused },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
+    Test { name: "host_storm", policies: UNLOADED, run: storm::host_storm },
     Test { name: "faults_reinit", policies: ALL, run: faults::reinit },
     Test { name: "faults_new_vm", policies: ONCE, run: faults::new_vm },
     Test { name: "faults_files", policies: ONCE, run: faults::files },
