@@ -6,7 +6,7 @@
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
-export KERNEL KDIR LLVM CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE BY SUFFIX
+export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE TIME BY SUFFIX
 
 module:
 	@scripts/module >/dev/null
@@ -33,7 +33,8 @@ help:
 	@echo '                        [CPU=cortex-a710,...] [KERNEL=] [VCPUS=4] [REBOOTS=3]'
 	@echo 'make shell              a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
 	@echo 'make bench              what calls and resets cost, in instructions, without and with the module [CPU=] [KERNEL=]'
-	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]'
+	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]; with a storm of TIME=1 minutes'
+	@echo '                        [CONFIG=debug] on a kernel with KASAN, lockdep, kmemleak and faults; [CONFIG=rt] with PREEMPT_RT'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
 	@echo 'make firmware           a Debian guest behind EDK2, reset at odd moments, below the oracle [CPU=] [KERNEL=] [RESETS=20] [VCPUS=2]'
@@ -50,7 +51,8 @@ help:
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
 	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
-	@echo 'make soak               what takes hours: all of mutate, firmware, verify and fuzz [COUNT=1000]'
+	@echo 'make soak               what takes hours: selftest, as it is, CONFIG=debug and CONFIG=rt, with storms of TIME=60 minutes;'
+	@echo '                        all of mutate, firmware, verify and fuzz [COUNT=1000]'
 	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'

@@ -75,12 +75,13 @@ lint() {
 }
 unit_tests() { counted "unit tests, tools" cargo_counts in_tools cargo test --locked; }
 
-# selftest: the tests that boot; a boot's log is a part
+# selftest CONFIG: the tests that boot, on the kernel of that name (scripts/lab/config), or with none on Debian's; a boot's
+# log is a part
 selftest() {
 	local logs log
-	step "selftest"
-	scripts/selftest || :
-	logs=(build/selftest/*.log)
+	step "selftest${1:+ on the kernel $1}"
+	CONFIG=${1-} scripts/selftest || :
+	logs=(build/selftest"${1:+-$1}"/*.log)
 	[[ -e ${logs[0]} ]] || { add 0 1 0 && echo "FAILED: selftest: nothing was booted"; return; }
-	for log in "${logs[@]}"; do counted "${log##*/}" ktap cat "$log"; done
+	for log in "${logs[@]}"; do counted "${1:+$1: }${log##*/}" ktap cat "$log"; done
 }

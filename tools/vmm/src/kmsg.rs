@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use rustix::fs::OFlags;
 
 /// What a kernel says when something is wrong with it.
-const SPLATS: [&str; 14] = [
+const SPLATS: [&str; 12] = [
     "WARNING:",
     "BUG:",
     // slab_debug names the cache, as in `BUG kmalloc-64 (Tainted: ...): Poison overwritten`.
@@ -18,11 +18,10 @@ const SPLATS: [&str; 14] = [
     "Unable to handle",
     "kernel panic",
     "refcount_t:",
-    "INFO: task",
-    "INFO: rcu",
+    // Hung tasks, RCU stalls, and lockdep on locks that it cannot tell.
+    "INFO: ",
     "rcu_tasks stall",
     "lockup",
-    "possible recursive locking",
     "UBSAN:",
 ];
 

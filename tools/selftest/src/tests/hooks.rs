@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
@@ -58,7 +59,8 @@ fn one_reset(lab: &Lab, vm: &mut Vm, when: &str) -> Result<()> {
 
 /// Where tracefs is.
 pub const TRACING: &str = "/sys/kernel/tracing";
-const HOOKED: [&str; 4] = [
+/// What the module redirects on all hosts.
+pub const HOOKED: [&str; 4] = [
     "kvm_arch_vcpu_ioctl_run",
     "kvm_reset_vcpu",
     "stage2_unmap_vm",
@@ -166,38 +168,50 @@ pub fn probed(lab: &Lab) -> Result<()> {
     vm.report()
 }
 
-/// A kprobe event on each call, `ic ialluis` and `dsb ish` of [`PATH`]: what the module looks for.
-struct Probes(());
+/// Kprobe events on instructions of [`PATH`]: these.
+pub struct Probes(Vec<u32>);
 
 impl Probes {
+    /// On each call, `ic ialluis` and `dsb ish`: what the module looks for.
     fn everywhere(lab: &Lab) -> Result<Self> {
         let is_call = |word: u32| word & 0xfc00_0000 == 0x9400_0000;
-        let probes = Self(());
-        let mut placed = Vec::new();
+        let probes = Self::on(lab, |word| {
+            is_call(word) || [IC, PROBE, DSB].contains(&word)
+        })?;
+        ensure!(
+            probes.0.iter().any(|&word| is_call(word)),
+            "{PATH} has no call that can be probed: {:x?}",
+            probes.0
+        );
+        Ok(probes)
+    }
+
+    /// On what `is_wanted` takes.
+    pub fn on(lab: &Lab, is_wanted: impl Fn(u32) -> bool) -> Result<Self> {
+        let mut probes = Self(Vec::new());
         for (at, word) in code(PATH)?.into_iter().enumerate() {
             let offset = at * 4;
             let probe = format!("p:path/at{offset} {PATH}+{offset}\n");
             // The call that belongs to ftrace cannot be probed.
-            let read = is_call(word) || [IC, PROBE, DSB].contains(&word);
-            if read && append("kprobe_events", &probe).is_ok() {
-                placed.push(word);
+            if is_wanted(word) && append("kprobe_events", &probe).is_ok() {
+                probes.0.push(word);
             }
         }
         // Wrong kernels lack the invalidation.
-        let invalidates = placed.iter().any(|word| [IC, PROBE].contains(word));
+        let invalidates = probes.0.iter().any(|word| [IC, PROBE].contains(word));
         ensure!(
-            placed.iter().any(|&word| is_call(word))
-                && (invalidates || lab.host().native_reset != NativeReset::Icache),
-            "{PATH} has other code than expected: {placed:x?}"
+            invalidates || lab.host().native_reset != NativeReset::Icache,
+            "{PATH} has no ic ialluis that can be probed: {:x?}",
+            probes.0
         );
         trace("events/path/enable", "1")?;
         Ok(probes)
     }
 }
 
-const IC: u32 = 0xd508_711f;
+pub const IC: u32 = 0xd508_711f;
 /// Of a kprobe: the module's own is on the `ic ialluis`.
-const PROBE: u32 = 0xd420_0080;
+pub const PROBE: u32 = 0xd420_0080;
 const DSB: u32 = 0xd503_3b9f;
 
 impl Drop for Probes {
@@ -213,8 +227,8 @@ fn append(file: &str, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// The code of a function of the kernel's, up to the next one.
-fn code(function: &str) -> Result<Vec<u32>> {
+/// Where a function of the kernel's lies, up to the next one.
+pub fn function(name: &str) -> Result<Range<u64>> {
     let symbols = fs::read_to_string("/proc/kallsyms").context("/proc/kallsyms")?;
     let parsed: Vec<_> = symbols
         .lines()
@@ -226,12 +240,17 @@ fn code(function: &str) -> Result<Vec<u32>> {
         .collect();
     let (start, _) = *parsed
         .iter()
-        .find(|(_, name)| *name == function)
-        .with_context(|| format!("/proc/kallsyms has no {function}"))?;
+        .find(|(_, symbol)| *symbol == name)
+        .with_context(|| format!("/proc/kallsyms has no {name}"))?;
     let later = parsed.iter().map(|(address, _)| *address);
     let end = later.filter(|&address| address > start).min();
-    let length = end.context("the last function of all")? - start;
+    Ok(start..end.context("the last function of all")?)
+}
 
+/// The code of a function of the kernel's, up to the next one.
+fn code(name: &str) -> Result<Vec<u32>> {
+    let Range { start, end } = function(name)?;
+    let length = end - start;
     let memory = File::open("/proc/kcore").context("/proc/kcore")?;
     let core = ElfStream::<AnyEndian, _>::open_stream(memory.try_clone()?)?;
     let mut segments = core.segments().iter();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! All tests, in one table.
 
+mod faults;
 mod hooks;
 mod lazy;
 mod life;
@@ -12,6 +13,7 @@ mod reset;
 mod security;
 mod show;
 mod storm;
+mod telling;
 pub mod victim;
 
 use std::fmt;
@@ -99,7 +101,16 @@ pub const TESTS: &[Test] = &[
     Test { name: "taken_by_another", policies: UNLOADED, run: lazy::taken_by_another },
     Test { name: "lazy_refused", policies: UNLOADED, run: lazy::refused },
     Test { name: "load_storm", policies: UNLOADED, run: storm::load_storm },
+    Test { name: "host_storm", policies: UNLOADED, run: storm::host_storm },
+    Test { name: "faults_reinit", policies: ALL, run: faults::reinit },
+    Test { name: "faults_new_vm", policies: ONCE, run: faults::new_vm },
+    Test { name: "faults_files", policies: ONCE, run: faults::files },
     Test { name: "memory", policies: UNLOADED, run: security::memory },
+    Test { name: "faults_load_calls", policies: UNLOADED, run: faults::load_calls },
+    Test { name: "faults_load", policies: UNLOADED, run: faults::load },
+    Test { name: "faults_load_probed", policies: UNLOADED, run: faults::load_probed },
+    Test { name: "leaks", policies: UNLOADED, run: telling::leaks },
+    Test { name: "lockdep", policies: UNLOADED, run: telling::lockdep },
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
     Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
 ];
