@@ -71,14 +71,15 @@ impl Faults {
 /// Documentation/fault-injection/fault-injection.rst). None do when this is gone.
 pub struct Allocations(pub Faults);
 
+/// Which of its own allocations fails, to a thread.
+pub const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
 /// Of the slab's objects, and of pages.
 const KINDS: [&str; 2] = ["failslab", "fail_page_alloc"];
 
 impl Allocations {
     /// Those that are made by `code`, or below it.
     pub fn below(code: Range<u64>) -> Result<Self> {
-        let nth = "/proc/thread-self/fail-nth";
-        if !Path::new(nth).exists() {
+        if !Path::new(FAIL_NTH).exists() {
             bail!(Skip("a kernel without CONFIG_FAULT_INJECTION"));
         }
         for kind in KINDS {
@@ -90,7 +91,7 @@ impl Allocations {
             set(kind, "require-end", &code.end.to_string())?;
         }
         set(KINDS[1], "min-order", "0")?;
-        Ok(Self(Faults::open(nth).context(nth)?))
+        Ok(Self(Faults::open(FAIL_NTH).context(FAIL_NTH)?))
     }
 
     /// Does `work` with all allocations failing that any task makes there.

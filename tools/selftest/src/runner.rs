@@ -16,7 +16,7 @@ use vmm::lab::Lab;
 use vmm::{boot, limit, module};
 
 use crate::poison;
-use crate::tests::{ON_REQUEST, Skip, TESTS, Test, refusals, victim};
+use crate::tests::{Skip, TESTS, Test, is_due, refusals, victim};
 
 /// Resets guests in every way a VMM can, and checks what they ran and what kvm_fwb_reset counted
 ///
@@ -26,8 +26,10 @@ use crate::tests::{ON_REQUEST, Skip, TESTS, Test, refusals, victim};
 #[command(name = "selftest")]
 struct Options {
     /// How often each test repeats what it does
-    #[arg(long, value_name = "N", default_value = "2")]
-    reps: NonZeroUsize,
+    ///
+    /// Else it is taken from `fwb.reps=N` on the kernel's command line, or is 2.
+    #[arg(long, value_name = "N")]
+    reps: Option<NonZeroUsize>,
     /// What the machine is known to be, as `fwb:1,dic:0,idc:1,vhe:1,native_reset:icache`
     ///
     /// Names and values of the module's `host` file, with fwb and dic at least. Else they are taken from
@@ -45,8 +47,7 @@ struct Options {
     victim: Option<String>,
     /// A test, or a test and a policy: `sequence`, `sequence.once`
     ///
-    /// Without any all run, but for those that take a host of their own: `ftrace_stopped`,
-    /// `lazy_refused`, `locked_down`.
+    /// Without any all run that this host is made for.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 }
@@ -85,7 +86,12 @@ fn run(options: &Options) -> Result<bool> {
     if let Some(state) = &options.victim {
         return victim::main(state).map(|()| true);
     }
-    let cases = select(&options.names)?;
+    let reps = match (options.reps, boot::word("fwb.reps")?) {
+        (Some(reps), _) => reps.get(),
+        (None, Some(word)) => word.parse::<NonZeroUsize>().context("fwb.reps")?.get(),
+        (None, None) => 2,
+    };
+    let cases = select(&options.names, reps)?;
     let facts = match &options.expect {
         Some(facts) => facts.clone(),
         None => boot::word("fwb.expect")?.context(
@@ -98,7 +104,7 @@ fn run(options: &Options) -> Result<bool> {
         module::NAME
     );
     limit::descriptors(DESCRIPTORS)?;
-    let lab = Lab::new(&facts, options.reps.get())?;
+    let lab = Lab::new(&facts, reps)?;
     let mut kmsg = Kmsg::open().context("/dev/kmsg")?;
 
     let mut ktap = Ktap::start(io::stdout(), cases.len())?;
@@ -148,7 +154,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-fn select(names: &[String]) -> Result<Vec<Case>> {
+fn select(names: &[String], reps: usize) -> Result<Vec<Case>> {
     let matches = |case: &Case, name: &str| case.name == name || case.test.name == name;
     let all = cases();
     for name in names {
@@ -157,11 +163,14 @@ fn select(names: &[String]) -> Result<Vec<Case>> {
             "no test is named {name}: see --list"
         );
     }
-    let wanted = |case: &Case| match names {
-        [] => !ON_REQUEST.contains(&case.test.name),
-        names => names.iter().any(|name| matches(case, name)),
-    };
-    Ok(all.into_iter().filter(wanted).collect())
+    let mut selected = Vec::new();
+    for case in all {
+        let named = names.iter().any(|name| matches(&case, name));
+        if named || names.is_empty() && is_due(case.test.name, reps)? {
+            selected.push(case);
+        }
+    }
+    Ok(selected)
 }
 
 fn run_case(lab: &Lab, case: &Case, kmsg: &mut Kmsg) -> Result<()> {

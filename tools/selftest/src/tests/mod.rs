@@ -17,11 +17,14 @@ mod telling;
 pub mod victim;
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::Result;
 use contract::Policy;
-
+use vmm::boot;
 use vmm::lab::Lab;
+
+use crate::faults::FAIL_NTH;
 
 /// One test. It runs once under each of its policies with the module loaded and its counters at 0,
 /// or, without any, once with the module not loaded.
@@ -115,8 +118,20 @@ pub const TESTS: &[Test] = &[
     Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
 ];
 
-/// Tests that run only where they are named: they take a host of their own.
-pub const ON_REQUEST: [&str; 3] = ["ftrace_stopped", "lazy_refused", "locked_down"];
+/// Is a test run where none is named? Some take a host of their own, or a kernel that tells more than
+/// Debian's, and one takes so long that it is left to hosts where tests repeat what they do.
+pub fn is_due(test: &str, reps: usize) -> Result<bool> {
+    Ok(match test {
+        "ftrace_stopped" | "lazy_refused" | "locked_down" => false,
+        "host_storm" => boot::word("fwb.storm")?.is_some(),
+        "faults_load_calls" => reps > 1,
+        "faults_reinit" | "faults_new_vm" | "faults_files" | "faults_load"
+        | "faults_load_probed" => Path::new(FAIL_NTH).exists(),
+        "leaks" => Path::new(telling::KMEMLEAK).exists(),
+        "lockdep" => Path::new(telling::LOCKDEP).exists(),
+        _ => true,
+    })
+}
 
 /// What a test returns that does not apply.
 #[derive(Debug)]

@@ -12,12 +12,15 @@ use vmm::lab::Lab;
 
 use super::Skip;
 
+pub const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+pub const LOCKDEP: &str = "/proc/lockdep_stats";
+
 /// kmemleak calls nothing a leak that is younger (MSECS_MIN_AGE in mm/kmemleak.c).
 const YOUNG: Duration = Duration::from_secs(6);
 
 /// The module is gone, and all of its memory with it.
 pub fn leaks(_: &Lab) -> Result<()> {
-    let file = Path::new("/sys/kernel/debug/kmemleak");
+    let file = Path::new(KMEMLEAK);
     if !file.exists() {
         bail!(Skip("a kernel without CONFIG_DEBUG_KMEMLEAK"));
     }
@@ -33,11 +36,11 @@ pub fn leaks(_: &Lab) -> Result<()> {
 
 /// lockdep goes off for good with the first thing that it finds, before these tests even.
 pub fn lockdep(_: &Lab) -> Result<()> {
-    let stats = match fs::read_to_string("/proc/lockdep_stats") {
+    let stats = match fs::read_to_string(LOCKDEP) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             bail!(Skip("a kernel without CONFIG_PROVE_LOCKING"))
         }
-        stats => stats.context("/proc/lockdep_stats")?,
+        stats => stats.context(LOCKDEP)?,
     };
     let line = stats.lines().find(|line| line.contains("debug_locks:"));
     let on = line.is_some_and(|line| line.ends_with(" 1"));
