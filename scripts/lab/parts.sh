@@ -14,21 +14,26 @@ ended() {
 	local group
 	for group in $(jobs -rp); do kill -- "-$group" 2>/dev/null || :; done
 	wait
+	[[ ! -s $parts/times ]] || step "longest: $(sort -rn "$parts/times" | head -n 8 | paste -sd , | sed 's/,/, /g')"
 	awk '{ p += $1; f += $2; s += $3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' "$parts/counts"
 	rm -rf "$parts"
 }
 
 add() { echo "$@" >>"$parts/counts"; }
+# took BEGIN NAME: a part that began then has ended
+took() { echo "$((EPOCHSECONDS - $1)) s for ${2//,/}" >>"$parts/times"; }
 # all_passed: so far
 all_passed() { ! awk '$2' "$parts/counts" | grep -q .; }
 
 # part NAME CMD...: one test, that CMD succeeds; what it printed is shown only if it does not
 part() {
-	local name=$1 log
+	local name=$1 begin=$EPOCHSECONDS status=0 log
 	shift
 	step "$name"
 	log=$(mktemp -p "$parts")
-	if "$@" >"$log" 2>&1 </dev/null; then
+	"$@" >"$log" 2>&1 </dev/null || status=$?
+	took "$begin" "$name"
+	if ((status == 0)); then
 		add 1 0 0
 		return
 	fi
@@ -40,11 +45,12 @@ failed() { printf '%s\nFAILED: %s\n' "$(tail -n 60 "$2")" "$1"; }
 
 # counted NAME FILTER CMD...: as many tests as FILTER finds in what CMD printed, which is "passed failed skipped"
 counted() {
-	local name=$1 filter=$2 status=0 counts log
+	local name=$1 filter=$2 begin=$EPOCHSECONDS status=0 counts log
 	shift 2
 	step "$name"
 	log=$(mktemp -p "$parts")
 	"$@" >"$log" 2>&1 </dev/null || status=$?
+	took "$begin" "$name"
 	read -ra counts < <("$filter" "$log")
 	# One that says that it failed, or found nothing to run, has failed at least once.
 	if ((status && !counts[1] || !counts[0] && !counts[2])); then counts[1]=1; fi
@@ -78,9 +84,10 @@ unit_tests() { counted "unit tests, tools" cargo_counts in_tools cargo test --lo
 # selftest CONFIG: the tests that boot, on the kernel of that name (scripts/lab/config), or with none on Debian's; a boot's
 # log is a part
 selftest() {
-	local logs log
-	step "selftest${1:+ on the kernel $1}"
+	local begin=$EPOCHSECONDS name=selftest${1:+ on the kernel $1} logs log
+	step "$name"
 	CONFIG=${1-} scripts/selftest || :
+	took "$begin" "$name"
 	logs=(build/selftest"${1:+-$1}"/*.log)
 	[[ -e ${logs[0]} ]] || { add 0 1 0 && echo "FAILED: selftest: nothing was booted"; return; }
 	for log in "${logs[@]}"; do counted "${1:+$1: }${log##*/}" ktap cat "$log"; done
