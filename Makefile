@@ -51,7 +51,7 @@ help:
 	@echo 'make trace              the one-liners of docs/tracing.md on an emulated host, while guests reboot [KERNEL=]'
 	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
-	@echo 'make soak               what takes hours: selftest, as it is, CONFIG=debug and CONFIG=rt, with storms of TIME=60 minutes;'
+	@echo 'make soak               what takes hours: selftest, as it is and CONFIG=debug, with storms of TIME=60 minutes;'
 	@echo '                        all of mutate, firmware, verify and fuzz [COUNT=1000]'
 	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'
 	@echo 'make clippy, make fmt   lint, and format'
