@@ -84,11 +84,17 @@ unit_tests() { counted "unit tests, tools" cargo_counts in_tools cargo test --lo
 # selftest CONFIG: the tests that boot, on the kernel of that name (scripts/lab/config), or with none on Debian's; a boot's
 # log is a part
 selftest() {
-	local begin=$EPOCHSECONDS name=selftest${1:+ on the kernel $1} logs log
+	local begin=$EPOCHSECONDS name=selftest${1:+ on the kernel $1} status=0 mark failed logs log
 	step "$name"
-	CONFIG=${1-} scripts/selftest || :
+	# Logs of a run before are none of this one's.
+	mark=$(mktemp -p "$parts")
+	CONFIG=${1-} scripts/selftest || status=$?
 	took "$begin" "$name"
-	logs=(build/selftest"${1:+-$1}"/*.log)
-	[[ -e ${logs[0]} ]] || { add 0 1 0 && echo "FAILED: selftest: nothing was booted"; return; }
-	for log in "${logs[@]}"; do counted "${1:+$1: }${log##*/}" ktap cat "$log"; done
+	mapfile -t logs < <(find build/selftest"${1:+-$1}" -maxdepth 1 -name '*.log' -newer "$mark" 2>/dev/null | sort)
+	for log in "${logs[@]}"; do
+		counted "${1:+$1: }${log##*/}" ktap cat "$log"
+		read -r _ failed _ < <(ktap "$log")
+		((!failed)) || status=0
+	done
+	((status == 0 && ${#logs[@]})) || { add 0 1 0 && echo "FAILED: $name ended with status $status after ${#logs[@]} boots"; }
 }

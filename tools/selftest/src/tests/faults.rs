@@ -51,14 +51,14 @@ pub fn hooks() -> Result<[String; 2]> {
 pub fn load(lab: &Lab) -> Result<()> {
     // What the kernel itself does to load a module, before and behind, is not looked at.
     let mut faults = Allocations::below(function("do_init_module")?)?;
-    loads(lab, &mut faults.0, "allocations")
+    loads(lab, &mut faults.0, "allocations").map(drop)
 }
 
 /// With others' kprobes on the invalidation that the module looks for: to look below them takes memory, too.
 pub fn load_probed(lab: &Lab) -> Result<()> {
     let mut faults = Allocations::below(function("do_init_module")?)?;
     let _probes = Probes::on(lab, |word| [IC, PROBE].contains(&word))?;
-    loads(lab, &mut faults.0, "allocations")
+    loads(lab, &mut faults.0, "allocations").map(drop)
 }
 
 /// All that the module registers with, or makes, as it is loaded.
@@ -74,13 +74,14 @@ const REGISTERS: [&str; 5] = [
 pub fn load_calls(lab: &Lab) -> Result<()> {
     for function in REGISTERS {
         let mut faults = Calls::of(function)?;
-        loads(lab, &mut faults.0, function).context(function)?;
+        let unsaid = loads(lab, &mut faults.0, function).context(function)?;
+        ensure!(unsaid == 0, "{function}: {unsaid} failures went unsaid");
     }
     Ok(())
 }
 
-/// Loads with each fault there is, `of` one kind.
-fn loads(lab: &Lab, faults: &mut Faults, of: &str) -> Result<()> {
+/// Loads with each fault there is, `of` one kind. How many left no trace: the load was whole.
+fn loads(lab: &Lab, faults: &mut Faults, of: &str) -> Result<usize> {
     let mut vm = lab.vm(2)?;
     vm.report()?;
     let before = hooks()?;
@@ -105,6 +106,14 @@ fn loads(lab: &Lab, faults: &mut Faults, of: &str) -> Result<()> {
                     );
                 }
                 reset(&mut vm)?;
+                // Without files nobody is told, and the reset went well all the same.
+                if module::path("stats").exists() {
+                    let stats = module::parse::<Counters>("stats")?;
+                    ensure!(
+                        (stats.vcpu_reset, stats.pending) == (2, 0),
+                        "loaded, and at the reset of 2 vCPUs: {stats:?}"
+                    );
+                }
                 module::remove().context("rmmod")?;
             }
             let after = hooks()?;
@@ -122,7 +131,8 @@ fn loads(lab: &Lab, faults: &mut Faults, of: &str) -> Result<()> {
     lab.load(Policy::Once)?;
     reset(&mut vm)?;
     lab.check("loaded again")?;
-    lab.unload()
+    lab.unload()?;
+    Ok(count - refused - reduced)
 }
 
 /// A guest reset, whatever can be counted of it.
@@ -151,6 +161,7 @@ pub fn new_vm(lab: &Lab) -> Result<()> {
         gone(lab)
     })?;
     println!("# {count} faults: {refused} VMs refused");
+    ensure!(refused > 0, "KVM allocated nothing");
     counts(lab)
 }
 
@@ -256,11 +267,30 @@ pub fn files(lab: &Lab) -> Result<()> {
         )?;
     }
     let policy = module::read("policy")?;
-    for (file, text) in [("policy", lab.policy().name()), ("clear", "1")] {
-        count += faults.0.each(|| module::write(file, text), |_, _| Ok(()))?;
-    }
-    ensure!(module::read("policy")? == policy, "another policy");
+    count += faults.0.each(
+        || module::write("policy", Policy::Native.name()),
+        |written, _| {
+            let is = module::read("policy")?;
+            ensure!(
+                (is == policy) == written.is_err(),
+                "{written:?}, and it is {is}"
+            );
+            module::write("policy", lab.policy().name()).context("policy")
+        },
+    )?;
+    count += faults.0.each(
+        || module::write("clear", "1"),
+        |written, _| {
+            let stats = module::parse::<Counters>("stats")?;
+            ensure!(
+                (stats.vcpu_reset > 0) == written.is_err(),
+                "{written:?}: {stats:?}"
+            );
+            reset(&mut vm)
+        },
+    )?;
     println!("# {count} faults");
+    ensure!(count > 0, "nothing was allocated");
     drop(vm);
     gone(lab)?;
     counts(lab)

@@ -17,6 +17,7 @@ use vmm::guest::Routine;
 
 use super::faults::hooks;
 use super::hooks::{HOOKED, TRACING, trace};
+use super::telling::KMEMLEAK;
 use super::{Skip, victim};
 use vmm::lab::Lab;
 use vmm::module;
@@ -58,18 +59,22 @@ pub fn host_storm(lab: &Lab) -> Result<()> {
     let Some(minutes) = boot::word("fwb.storm")? else {
         bail!(Skip("no fwb.storm=MINUTES on the kernel's command line"));
     };
-    let end =
-        Instant::now() + Duration::from_secs(60 * minutes.parse::<u64>().context("fwb.storm")?);
+    let time = Duration::from_secs(60 * minutes.parse::<u64>().context("fwb.storm")?);
     // What is made once for all is there then.
     weather(lab, |round| round < 2)?;
     let before = Left::now()?;
-    let (loads, changes) = weather(lab, |_| Instant::now() < end)?;
+    let end = Instant::now() + time;
+    let (loads, changes) = weather(lab, |round| round == 0 || Instant::now() < end)?;
     let grown = before.grown()?;
     println!(
         "# {loads} loads, {changes} changes beside them; {grown} kB of the kernel's memory more"
     );
-    // A load that left a page behind would show with a thousand of them; what goes to and fro is less than that.
-    ensure!(grown < 4096, "{grown} kB of the kernel's memory more");
+    // What goes to and fro is less than that; a page left by each load shows with a thousand of them. kmemleak
+    // sees it with the first (the test `leaks`), and keeps what was freed for a while, as KASAN does.
+    ensure!(
+        grown < 4096 || Path::new(KMEMLEAK).exists(),
+        "{grown} kB of the kernel's memory more"
+    );
     lab.load(Policy::Once)?;
     calm(lab)
 }
@@ -105,8 +110,9 @@ fn weather(lab: &Lab, more: impl Fn(usize) -> bool) -> Result<(usize, usize)> {
         let changes = join(beside);
         result.and(changes)
     });
-    calm_host()?;
+    let calmed = calm_host();
     let changes = changes?;
+    calmed?;
     let (pending, vms) = (module::parse::<Counters>("stats")?.pending, module::vms()?);
     ensure!(
         pending == 0 && vms.is_empty(),
@@ -129,9 +135,10 @@ fn host_change(change: usize) -> Result<()> {
         6 => hold_files(),
         7 => module::arm_kprobes(false),
         8 => {
-            let (mut vmm, _) = victim::start("storm")?;
+            let (mut vmm, said) = victim::start("storm")?;
             vmm.kill()?;
             vmm.wait()?;
+            ensure!(said == "ready\n", "the VMM to be killed did not get there");
             Ok(())
         }
         9 => module::arm_kprobes(true),
@@ -173,14 +180,14 @@ fn hold_files() -> Result<()> {
 
 /// Puts the host back as it was.
 fn calm_host() -> Result<()> {
+    online(true)?;
     trace("current_tracer", "nop")?;
     trace("set_ftrace_filter", "\n")?;
     if Path::new(TRACING).join("events/storm").exists() {
         trace("events/storm/enable", "0")?;
         trace("kprobe_events", "\n")?;
     }
-    module::arm_kprobes(true)?;
-    online(true)
+    module::arm_kprobes(true)
 }
 
 fn trace_hooked(tracer: &str) -> Result<()> {
