@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo shell bench check test soak doc selftest verify firmware fuzz mutate stat trace picture deb deb-test host-test matrix dist clippy fmt clean help
+.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz mutate stat trace picture deb deb-test host-test matrix dist clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,7 +11,7 @@ export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE CO
 module:
 	@scripts/module >/dev/null
 
-demo shell bench check test soak doc clippy selftest verify firmware fuzz mutate stat trace picture deb matrix dist:
+demo shell bench bench-compare check test soak doc clippy selftest verify firmware fuzz mutate stat trace picture deb matrix dist:
 	@scripts/$@
 
 deb-test host-test:
@@ -32,7 +32,10 @@ help:
 	@echo 'make demo               reboot a real guest, without and with the module at work, and count'
 	@echo '                        [CPU=cortex-a710,...] [KERNEL=] [VCPUS=4] [REBOOTS=3]'
 	@echo 'make shell              a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
-	@echo 'make bench              what calls and resets cost, in instructions, without and with the module [CPU=] [KERNEL=]'
+	@echo 'make bench              what resets, calls and the module cost, in every state of the host, into docs/benchmarks.md'
+	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock legacy"] [STATES="none once"] [VCPUS="1 8"] [TOUCHED="0 64"]'
+	@echo '                        [CALLS=] [VMS="1 100"] [RUNS=3] [JOBS=2]; 20 minutes as it is'
+	@echo 'make bench-compare      fails if figures are worse than before [A=the committed] [B=build/bench/rows.json] [BOUND=2]'
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]; with a storm of TIME=1 minutes'
 	@echo '                        [CONFIG=debug] on a kernel with KASAN, lockdep, kmemleak and faults; [CONFIG=rt] with PREEMPT_RT'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'

@@ -54,6 +54,16 @@ number() {
 	if ! [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || (($2 > $3)); then die "$1=$2 should be a whole number from 1 to $3"; fi
 }
 
+# words NAME TEXT ALLOWED...: NAME is set to the words of TEXT, each of which must be allowed
+words() {
+	local -n list=$1
+	local word
+	read -ra list <<<"$2"
+	for word in "${list[@]}"; do
+		[[ " ${*:3} " == *" $word "* ]] || die "$1: '$word' is not one of: ${*:3}"
+	done
+}
+
 # The CPU models of the lab: what each must turn out to be, or its tests would test something else.
 cpu_models=(cortex-a710 neoverse-n1 'max,pauth-impdef=on' cortex-a57 a64fx)
 cpu_facts() { # CPU: as in the module's `host` file

@@ -71,6 +71,8 @@ pub enum Op {
     Section,
     /// `hint #0x71`: x0 bytes at x1 name the section.
     Name,
+    /// `hint #0x72`: who counts is to count how often the instruction at x0 is executed, too.
+    Watch,
     /// A write to a register that decides whose code runs, and whether its MMU is on.
     Context,
 }
@@ -81,6 +83,7 @@ impl Op {
         match word {
             0xd503_2e1f => return Some(Self::Section),
             0xd503_2e3f => return Some(Self::Name),
+            0xd503_2e5f => return Some(Self::Watch),
             _ => {}
         }
         let crm = (word >> 8) & 0xf;
@@ -169,6 +172,7 @@ mod tests {
             (0xd503_3a3f, Some(Op::Dsb(Domain::Shared))), // ishnxs
             (0xd503_2e1f, Some(Op::Section)),
             (0xd503_2e3f, Some(Op::Name)),
+            (0xd503_2e5f, Some(Op::Watch)),
             (0xd51c_1100, Some(Op::Context)), // hcr_el2
             (0xd518_1000, Some(Op::Context)), // sctlr_el1
             (0xd51d_1000, Some(Op::Context)), // sctlr_el12

@@ -58,6 +58,7 @@
 //! - On a host without VHE a page that both host and guest execute, never written in between, is
 //!   taken for the one's who came first.
 
+pub mod counts;
 mod dcache;
 mod icache;
 pub mod insn;

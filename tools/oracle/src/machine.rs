@@ -30,7 +30,7 @@ use std::{
 };
 
 /// Longest name of a section, in bytes.
-const NAME: u64 = 128;
+pub const NAME: u64 = 128;
 
 /// The machine, from its first instruction on.
 pub struct Machine {
@@ -61,16 +61,20 @@ struct Pe {
 }
 
 /// Values that are kept for good, one for each key.
-type Interned<K, V> = Mutex<HashMap<K, &'static V>>;
+pub type Interned<K, V> = Mutex<HashMap<K, &'static V>>;
 
-fn intern<K: Eq + Hash, V>(all: &Interned<K, V>, key: K, new: impl FnOnce() -> V) -> &'static V {
+pub fn intern<K: Eq + Hash, V>(
+    all: &Interned<K, V>,
+    key: K,
+    new: impl FnOnce() -> V,
+) -> &'static V {
     lock(all)
         .entry(key)
         .or_insert_with(|| Box::leak(Box::new(new())))
 }
 
 /// A panic while it was held has ended QEMU, or will.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -250,9 +254,10 @@ impl Machine {
             }
             Op::Name => {
                 let (len, addr) = (self.registers.x(0), self.registers.x(1));
-                let name = self.text(addr, len.min(NAME));
+                let name = self.registers.text(&self.ram, addr, len.min(NAME));
                 lock(&self.oracle).name(name);
             }
+            Op::Watch => {}
         }
     }
 
@@ -281,23 +286,6 @@ impl Machine {
         self.registers.regime().translate(addr, &self.ram)
     }
 
-    /// Text in the memory of who runs now; as much of it as is there.
-    fn text(&self, addr: u64, len: u64) -> String {
-        let mut bytes = Vec::new();
-        let mut next = addr;
-        let end = addr.saturating_add(len);
-        while next < end {
-            let stop = end.min(page_of(next).saturating_add(PAGE));
-            let mut part = vec![0; (stop - next) as usize];
-            match self.translate(next) {
-                Some(addr) if self.ram.copy(addr, &mut part) => bytes.append(&mut part),
-                _ => break,
-            }
-            next = stop;
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    }
-
     /// The exception level that this thread's PE runs at, and whether that is a guest's.
     pub fn level(&self) -> (u8, bool) {
         let el = self.registers.el();
@@ -320,7 +308,7 @@ impl Machine {
     /// The instruction `word` at `pc`, if the oracle acts on it. Guests have no markers.
     pub fn site(&self, pc: u64, word: u32, guest: bool) -> Option<&'static Site> {
         let op = Op::decode(word)?;
-        let is_marker = matches!(op, Op::Section | Op::Name);
+        let is_marker = matches!(op, Op::Section | Op::Name | Op::Watch);
         (!(guest && is_marker)).then(|| intern(&self.sites, (pc, word), || Site { pc, op }))
     }
 }

@@ -13,6 +13,7 @@
 //! them: a callback comes before what follows it in its CPU's program.
 
 use crate::{
+    counting::{self, Counting},
     machine::{Fetch, Machine, Site},
     qemu::{Access, Counter, instructions},
 };
@@ -35,13 +36,22 @@ use std::{
 
 /// What QEMU told at installation.
 struct Installed {
-    verdict: PathBuf,
+    task: Task,
     pes: usize,
     instructions: Counter,
+    /// Of them, those of guests; only where it is no more than counted.
+    guests: Counter,
+}
+
+/// What is wanted, and the file to write it to.
+enum Task {
+    Verdict(PathBuf),
+    Counts(PathBuf),
 }
 
 static INSTALLED: OnceLock<Installed> = OnceLock::new();
 static MACHINE: OnceLock<Machine> = OnceLock::new();
+static COUNTING: OnceLock<Counting> = OnceLock::new();
 /// Whether the run was given up.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -81,25 +91,66 @@ unsafe extern "C" fn on_execute(pe: c_uint, data: *mut c_void) {
     }
 }
 
+unsafe extern "C" fn on_count(pe: c_uint, data: *mut c_void) {
+    // SAFETY: Registered with a `counting::Site` that is kept for good.
+    let site = unsafe { &*data.cast::<counting::Site>() };
+    if let Some(counting) = COUNTING.get() {
+        counting.execute(pe as usize, site);
+    }
+}
+
 unsafe extern "C" fn on_translate(_: PluginId, tb: *mut qemu_plugin_tb) {
     let Some(installed) = INSTALLED.get() else {
         return;
     };
-    let machine = MACHINE.get_or_init(|| {
+    let Installed {
+        pes,
+        instructions: all,
+        guests,
+        ..
+    } = installed;
+    match installed.task {
+        Task::Verdict(_) => {
+            let new = |host, vaddr| Machine::new(host, vaddr, *pes, all);
+            ask_for_callbacks(at_first(&MACHINE, tb, new), all, tb);
+        }
+        Task::Counts(_) => {
+            let new = |host, vaddr| Counting::new(host, vaddr, *pes, all, guests);
+            ask_for_counts(at_first(&COUNTING, tb, new), installed, tb);
+        }
+    }
+}
+
+/// What is made when the first block of code is translated, of where that is for QEMU and for the machine.
+fn at_first<T>(
+    slot: &'static OnceLock<T>,
+    tb: *mut qemu_plugin_tb,
+    new: impl FnOnce(u64, u64) -> Result<T>,
+) -> &'static T {
+    slot.get_or_init(|| {
         // The machine has just been reset: its MMU is off, so that this address is a physical one.
         let first = instructions(tb).next().context("an empty block of code");
         first
-            .and_then(|insn| {
-                Machine::new(
-                    insn.host(),
-                    insn.vaddr(),
-                    installed.pes,
-                    &installed.instructions,
-                )
-            })
+            .and_then(|insn| new(insn.host(), insn.vaddr()))
             .unwrap_or_else(|error| refuse(&error))
-    });
-    ask_for_callbacks(machine, &installed.instructions, tb);
+    })
+}
+
+/// On the code in `tb`, where it is only counted.
+fn ask_for_counts(counting: &Counting, installed: &Installed, tb: *mut qemu_plugin_tb) {
+    let guest = counting.is_guest();
+    for insn in instructions(tb) {
+        let Some(word) = insn.word() else {
+            continue;
+        };
+        insn.count(&installed.instructions);
+        if guest {
+            insn.count(&installed.guests);
+        }
+        if let Some(site) = counting.site(insn.vaddr(), word, guest) {
+            insn.call(Some(on_count), site);
+        }
+    }
 }
 
 /// On the code in `tb`, which the PE of this thread is to run next.
@@ -132,15 +183,18 @@ unsafe extern "C" fn on_exit(_: PluginId, _: *mut c_void) {
     if REFUSED.load(Relaxed) {
         return;
     }
-    if let Err(error) = write_verdict() {
+    if let Err(error) = write_result() {
         refuse(&error);
     }
 }
 
-fn write_verdict() -> Result<()> {
+fn write_result() -> Result<()> {
+    const NO_CODE: &str = "the machine ran no code";
     let installed = INSTALLED.get().context("it was never installed")?;
-    let machine = MACHINE.get().context("the machine ran no code")?;
-    machine.verdict().write(&installed.verdict)
+    match &installed.task {
+        Task::Verdict(path) => MACHINE.get().context(NO_CODE)?.verdict().write(path),
+        Task::Counts(path) => COUNTING.get().context(NO_CODE)?.counts().write(path),
+    }
 }
 
 /// A run that cannot be judged had better not go on.
@@ -176,17 +230,21 @@ fn install(id: PluginId, args: &Args, info: &Info) -> Result<()> {
     let (Some(system), "aarch64") = (&info.system, info.target_name.as_str()) else {
         bail!("it is for qemu-system-aarch64 only");
     };
-    let mut verdict = None;
+    let mut task = None;
     for arg in &args.raw {
-        match arg.split_once('=') {
-            Some(("verdict", path)) if !path.is_empty() => verdict = Some(PathBuf::from(path)),
-            _ => bail!("knows no argument {arg}, only verdict=FILE"),
-        }
+        task = match arg.split_once('=') {
+            Some(("verdict", file)) if !file.is_empty() => Some(Task::Verdict(file.into())),
+            Some(("counts", file)) if !file.is_empty() => Some(Task::Counts(file.into())),
+            _ => bail!("knows no argument {arg}, only verdict=FILE or counts=FILE"),
+        };
     }
     let installed = Installed {
-        verdict: verdict.context("needs verdict=FILE, where to write what it found")?,
+        task: task.context(
+            "needs verdict=FILE or counts=FILE, where to write what it found or counted",
+        )?,
         pes: usize::try_from(system.max_vcpus)?,
         instructions: Counter::new(),
+        guests: Counter::new(),
     };
     if INSTALLED.set(installed).is_err() {
         bail!("may be loaded only once");

@@ -2,8 +2,13 @@
 
 //! A PE's registers, as QEMU shows them to gdb.
 
+use crate::ram::Ram;
 use anyhow::{Context, Result};
-use coherence::{Features, walk::Regime};
+use coherence::{
+    Features,
+    memory::{PAGE, page_of},
+    walk::Regime,
+};
 use qemu_plugin::{RegisterDescriptor, qemu_plugin_get_registers};
 
 /// Those that the oracle reads. They are the PE's own whose thread reads.
@@ -100,6 +105,23 @@ impl Registers {
             vtcr_el2: read(&self.vtcr_el2),
             vttbr_el2: read(&self.vttbr_el2),
         }
+    }
+
+    /// Text in the memory of who runs now; as much of it as is there.
+    pub fn text(&self, ram: &Ram, addr: u64, len: u64) -> String {
+        let mut bytes = Vec::new();
+        let mut next = addr;
+        let end = addr.saturating_add(len);
+        while next < end {
+            let stop = end.min(page_of(next).saturating_add(PAGE));
+            let mut part = vec![0; (stop - next) as usize];
+            match self.regime().translate(next, ram) {
+                Some(addr) if ram.copy(addr, &mut part) => bytes.append(&mut part),
+                _ => break,
+            }
+            next = stop;
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 

@@ -18,12 +18,24 @@ pub const FUNCTION: u64 = RAM + PAGE;
 const PAGE: u64 = 4096;
 /// Further RAM begins here, where there is any, behind all of [`MORE`].
 pub const EXTRA: u64 = 0xa000_0000;
+/// Bits of guest physical addresses, where nobody asks for more.
+pub const ADDRESS_BITS: u32 = 32;
 /// The largest page of any arm64 host: memory slots are made of whole pages.
 pub const HOST_PAGE: u64 = 65536;
 
 /// The data page of a vCPU: a word that ends its [`Routine::Spin`], and a word that counts rounds.
 pub const fn data(vcpu: usize) -> u64 {
     FUNCTION + PAGE * (1 + vcpu as u64)
+}
+
+/// Bits of guest physical addresses that so much further RAM takes.
+pub const fn address_bits(further: usize) -> u32 {
+    let bits = u64::BITS - (EXTRA + further as u64 - 1).leading_zeros();
+    if bits > ADDRESS_BITS {
+        bits
+    } else {
+        ADDRESS_BITS
+    }
 }
 
 /// Offset of the heartbeat in a data page.
@@ -149,6 +161,13 @@ mod tests {
             assert!(routine.code().len() as u64 * 4 <= SLOT);
         }
         assert!(routines().len() as u64 <= PAGE);
+    }
+
+    #[test]
+    fn further_ram_has_addresses() {
+        let bits = |mebibytes: usize| address_bits(mebibytes << 20);
+        assert_eq!([0, 64, 1024, 1536].map(bits), [32; 4]);
+        assert_eq!([1537, 4096, 16384].map(bits), [33, 33, 35]);
     }
 
     #[test]

@@ -62,13 +62,24 @@ impl Vm {
         vcpus: usize,
         size: usize,
     ) -> Result<Self> {
+        Self::with_addresses(kvm, observer, vcpus, size, guest::ADDRESS_BITS)
+    }
+
+    /// A VM with RAM of that size, and guest physical addresses of so many bits. KVM walks all of them to
+    /// destroy it: they had better be few.
+    pub fn with_addresses(
+        kvm: &Kvm,
+        observer: Arc<dyn Observer>,
+        vcpus: usize,
+        size: usize,
+        bits: u32,
+    ) -> Result<Self> {
         let least = guest::ram_size(vcpus);
         ensure!(
             size >= least,
             "a guest of {vcpus} vCPUs needs {least} bytes of RAM, not {size}"
         );
-        // KVM walks all of the guest's physical address space to destroy it: keep that small.
-        let fd = kvm.create_vm_with_ipa_size(32).context("KVM_CREATE_VM")?;
+        let fd = kvm.create_vm_with_ipa_size(bits).context("KVM_CREATE_VM")?;
         let memory = Arc::new(Memory::new(size)?);
         let region = kvm_userspace_memory_region {
             guest_phys_addr: guest::RAM,

@@ -9,11 +9,8 @@ use vmm::limit;
 
 use crate::vm::Vm;
 
-/// VMs whose memory is measured: enough that a slab more or less hardly shows, and more than hosts
-/// have.
-const VMS: usize = 1000;
-/// Descriptors for them all, a few for each.
-const DESCRIPTORS: u64 = 8 * VMS as u64;
+/// Descriptors that each VM takes, and some more.
+const DESCRIPTORS: usize = 8;
 
 /// Bytes by which all slabs together grow for each VM that is re-initialised for the first time,
 /// having run before. Without the module that should be nothing.
@@ -25,10 +22,10 @@ pub fn per_vm_in_reset(vms: &mut [Vm]) -> Result<u64> {
     Ok(slabs()?.saturating_sub(before) / vms.len() as u64)
 }
 
-/// VMs to measure that with.
-pub fn vms(kvm: &Kvm) -> Result<Vec<Vm>> {
-    limit::descriptors(DESCRIPTORS)?;
-    (0..VMS).map(|_| Vm::new(kvm, 1)).collect()
+/// So many VMs: a slab more or less hardly shows in a thousand.
+pub fn vms(kvm: &Kvm, count: usize) -> Result<Vec<Vm>> {
+    limit::descriptors(256.max(DESCRIPTORS * count) as u64)?;
+    (0..count).map(|_| Vm::new(kvm, 1, 0)).collect()
 }
 
 fn slabs() -> Result<u64> {

@@ -46,24 +46,18 @@ impl Samples {
             }
             samples.push(work()?);
         }
-        samples.sort_unstable();
-        Ok(Self(samples))
+        Ok(Self::of(samples))
     }
 
-    /// What was measured once.
-    pub fn take_one(sample: u64) -> Self {
-        Self(vec![sample])
+    /// What was measured elsewhere; at least once.
+    pub fn of(mut samples: Vec<u64>) -> Self {
+        samples.sort_unstable();
+        Self(samples)
     }
 
     /// The middle one: a timer tick in some does not show.
     pub fn median(&self) -> u64 {
         self.0[self.0.len() / 2]
-    }
-
-    /// Says what it is that was measured.
-    pub fn tell(&self, state: &str, what: &str) {
-        let (least, most) = (self.0[0], self.0[self.0.len() - 1]);
-        println!("bench: {state} {what} {} {least} {most}", self.median());
     }
 }
 

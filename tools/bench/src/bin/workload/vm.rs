@@ -25,9 +25,11 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A VM whose vCPUs have all run.
-    pub fn new(kvm: &Kvm, vcpus: usize) -> Result<Self> {
-        let vm = vmm::Vm::new(kvm, Arc::new(()), vcpus)?;
+    /// A VM whose vCPUs have all run, and that has addresses for so much further RAM.
+    pub fn new(kvm: &Kvm, vcpus: usize, further: usize) -> Result<Self> {
+        let size = guest::ram_size(vcpus);
+        let bits = guest::address_bits(further);
+        let vm = vmm::Vm::with_addresses(kvm, Arc::new(()), vcpus, size, bits)?;
         let target = vm.vcpus[0].target();
         let mut vm = Self { vm, target };
         vm.reset()?;
