@@ -37,7 +37,7 @@ help:
 	@echo '                        [CALLS=] [VMS="1 100"] [RUNS=3] [JOBS=2]; 20 minutes as it is'
 	@echo 'make bench-compare      fails if figures are worse than before [A=the committed] [B=build/bench/rows.json] [BOUND=2]'
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]; with a storm of TIME=1 minutes'
-	@echo '                        [CONFIG=debug] on a kernel with KASAN, lockdep, kmemleak and faults; [CONFIG=rt] with PREEMPT_RT'
+	@echo '                        [CONFIG=debug] on a kernel with KASAN, lockdep, kmemleak and faults'
 	@echo 'make verify             what each VM reset did to the caches, by kernel, policy and CPU; a long run'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock rfc legacy"] [STATES="none once"] [VCPUS="1 8 64"] [RESETS=3]'
 	@echo 'make firmware           a Debian guest behind EDK2, reset at odd moments, below the oracle [CPU=] [KERNEL=] [RESETS=20] [VCPUS=2]'
