@@ -6,7 +6,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
-use crate::kept::{Kept, name};
+use crate::kept::{Kept, Made, name};
 
 /// A few instructions are no regression, however few there were: a reader prints numbers of more digits.
 const SLACK: u64 = 100;
@@ -50,13 +50,17 @@ fn is_given(figure: &str) -> bool {
     figure == "mapped_bytes"
 }
 
+fn is_same_kernel(a: &Made, b: &Made) -> bool {
+    (&a.release, &a.package) == (&b.release, &b.package)
+}
+
 /// What is worse in `b`: more than `bound` percent more instructions or bytes, beside what runs differ by, or any
-/// operation more. If `same_release`, only of rows that were measured on the same kernel in both.
-pub fn compare(a: &Kept, b: &Kept, bound: f64, same_release: bool) -> Result<Compared> {
+/// operation more. If `same_kernel`, only of rows that were measured on the same build of a kernel in both.
+pub fn compare(a: &Kept, b: &Kept, bound: f64, same_kernel: bool) -> Result<Compared> {
     let mut compared = Compared::default();
     for (key, before) in &a.0 {
         let after = b.0.get(key);
-        let after = after.filter(|row| !same_release || row.made.release == before.made.release);
+        let after = after.filter(|row| !same_kernel || is_same_kernel(&row.made, &before.made));
         let Some(after) = after else {
             compared.left_out += 1;
             continue;
@@ -94,7 +98,7 @@ pub fn compare(a: &Kept, b: &Kept, bound: f64, same_release: bool) -> Result<Com
         }
     }
     ensure!(
-        same_release || compared.rows > 0,
+        same_kernel || compared.rows > 0,
         "they have no row in common: nothing can be compared"
     );
     Ok(compared)

@@ -90,12 +90,14 @@ fn figures_of(section: &Section, functions: &Functions) -> Result<Figures> {
         range.with_context(|| format!("the console does not tell where {name} is"))
     };
     let cleans = range("dcache_clean_inval_poc")?;
+    // One that a kernel lacks tells of nothing.
+    let entry = |name: &str| functions.get(name).map(|&(pc, _)| pc);
     let causes = [
-        ("lines_unmap", range("stage2_unmap_walker")?.0),
-        ("lines_flush", range("stage2_flush_walker")?.0),
-        ("lines_fault", range("stage2_map_walker_try_leaf")?.0),
+        ("lines_unmap", entry("stage2_unmap_walker")),
+        ("lines_flush", entry("stage2_flush_walker")),
+        ("lines_fault", entry("stage2_map_walker_try_leaf")),
     ];
-    let faults = range("user_mem_abort")?.0;
+    let faults = entry("user_mem_abort").map(Address);
 
     let mut figures = Figures::new();
     for operation in &section.operations {
@@ -106,7 +108,7 @@ fn figures_of(section: &Section, functions: &Functions) -> Result<Figures> {
             Kind::Tlbi => "tlbi",
             Kind::Dc if (cleans.0..cleans.1).contains(&pc) => {
                 let after = operation.after.map(|Address(pc)| pc);
-                let cause = causes.iter().find(|&&(_, pc)| after == Some(pc));
+                let cause = causes.iter().find(|&&(_, pc)| pc.is_some() && after == pc);
                 cause.map_or("lines_other", |&(figure, _)| figure)
             }
             // Of this PE alone; and what user space cleans.
@@ -114,7 +116,7 @@ fn figures_of(section: &Section, functions: &Functions) -> Result<Figures> {
         };
         *figures.entry(figure.to_owned()).or_default() += operation.count;
     }
-    let entered = section.entries.iter().find(|e| e.pc == Address(faults));
+    let entered = section.entries.iter().find(|e| Some(e.pc) == faults);
     figures.insert("faults".into(), entered.map_or(0, |entry| entry.count));
     Ok(figures)
 }

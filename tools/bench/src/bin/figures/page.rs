@@ -31,8 +31,8 @@ Counted, not timed: an emulated arm64 host on which the clock goes on by one for
 counts what maintains caches and TLBs, by section and cause. An emulator has no caches, so none of this is in ns;
 [`costs.md`](costs.md) says why the figures are what they are, and what they would be in time on real machines.
 `make bench` makes them again, in 20 minutes, and with `CPU=`, `TOUCHED=`, `VCPUS=` or `STATES=` a part; `VCPUS=512` or `TOUCHED=1024`
-makes larger guests, in hours. `make bench-compare` then says what has become worse. All figures, with more vCPUs and sizes
-than are shown here, are in [`benchmarks.json`](benchmarks.json), a row in each line.
+makes larger guests, in 20 minutes more for each CPU. `make bench-compare` then says what has become worse. All figures are
+in [`benchmarks.json`](benchmarks.json), a row in each line.
 
 `none` is the kernel without the module; `native` to `lazy` are the module's policies. `kprobe` (kprobe events), `function` (the
 function tracer) and `bpftrace` (fentry) are what one would use without the module to see its re-inits, unmaps and flushes;
@@ -333,7 +333,7 @@ fn of_memory(rows: &Rows<'_>) -> Table {
         "its faults",
         "its `tlbi`",
         "its lines",
-        "of them in the first 1 %",
+        "of them in the first 1 %, or page",
     ]);
     for row in rows.by_state() {
         let of = |parts: &[&str], figure| grouped(sum(row, parts, figure));
@@ -420,7 +420,7 @@ fn plots_of_memory(page: &mut Page, rows: &Rows<'_>, vcpus: u32) -> Result<()> {
         format!("neoverse-n1, {mib} MiB: lines cleaned by one reset, until all is touched again");
     let parts = [
         "by the unmap",
-        "by faults, first 1 % touched",
+        "by faults, first 1 %, or page",
         "by faults, the rest",
     ];
     let svg = plot::bars(&title, "lines", &parts, &bars)?;

@@ -10,7 +10,8 @@ use vmm::marker;
 
 use crate::work::tell;
 
-/// Each entry is counted, and what is maintained after it. The walkers say why lines are cleaned.
+/// Each entry is counted, and what is maintained after it, of those that a kernel has. The walkers say why lines
+/// are cleaned.
 const WATCHED: [&str; 7] = [
     "user_mem_abort",
     "stage2_map_walker_try_leaf",
@@ -38,7 +39,10 @@ pub fn watch() -> Result<()> {
     let mut functions = BTreeMap::new();
     for name in WATCHED.into_iter().chain([CLEANS]) {
         let at = symbols.iter().position(|&(_, symbol)| symbol == name);
-        let at = at.with_context(|| format!("the kernel has no function {name}"))?;
+        let Some(at) = at else {
+            ensure!(name != CLEANS, "the kernel has no function {name}");
+            continue;
+        };
         let start = symbols[at].0;
         ensure!(start != 0, "/proc/kallsyms hides addresses: run as root");
         let mut behind = symbols[at..].iter().map(|&(address, _)| address);
@@ -46,7 +50,9 @@ pub fn watch() -> Result<()> {
         functions.insert(name.to_owned(), (start, end));
     }
     for name in WATCHED {
-        marker::watch(functions[name].0);
+        if let Some(&(start, _)) = functions.get(name) {
+            marker::watch(start);
+        }
     }
     tell(&Line::Functions(functions))
 }

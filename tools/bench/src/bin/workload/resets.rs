@@ -119,8 +119,11 @@ pub fn touched(
     part("run", &mut || vm.run())?;
     let mut from = 0;
     for (name, percent) in TOUCHED {
-        let to = usize::max(count * percent / 100, from + 1);
-        part(name, &mut || vm.touch(from..to, size))?;
+        let to = usize::max(count * percent / 100, from + 1).min(count);
+        // Of few and large pages there are none left.
+        if from < to {
+            part(name, &mut || vm.touch(from..to, size))?;
+        }
         from = to;
     }
     let mapped = (count * size + CODE * page_size()) as u64;
