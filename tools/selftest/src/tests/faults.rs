@@ -108,11 +108,14 @@ fn loads(lab: &Lab, faults: &mut Faults, of: &str) -> Result<usize> {
                 reset(&mut vm)?;
                 // Without files nobody is told, and the reset went well all the same.
                 if module::path("stats").exists() {
-                    let stats = module::parse::<Counters>("stats")?;
-                    ensure!(
-                        (stats.vcpu_reset, stats.pending) == (2, 0),
-                        "loaded, and at the reset of 2 vCPUs: {stats:?}"
-                    );
+                    // Without a hook there is no counter of what it would see.
+                    let stats = module::read("stats")?;
+                    for wanted in ["vcpu_reset 2", "pending 0"] {
+                        ensure!(
+                            stats.lines().any(|line| line == wanted),
+                            "loaded, and after the reset of 2 vCPUs no {wanted}: {stats}"
+                        );
+                    }
                 }
                 module::remove().context("rmmod")?;
             }
