@@ -3,10 +3,10 @@
 //! What was executed, counted section by section and judged by nobody, as JSON. All who write or read it
 //! do so by these types.
 
-use crate::{insn::Kind, verdict::Address};
+use crate::{Executed, insn::Kind, verdict::Address, whole};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs, path::Path, process};
+use std::{collections::BTreeMap, fs, path::Path};
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -85,12 +85,7 @@ impl Counts {
     ///
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut new = path.as_os_str().to_owned();
-        new.push(format!(".{}", process::id()));
-        let text = serde_json::to_string_pretty(self)?;
-        fs::write(&new, text + "\n")
-            .and_then(|()| fs::rename(&new, path))
-            .with_context(|| format!("{} cannot be written", path.display()))
+        whole::write(path, self)
     }
 }
 
@@ -102,7 +97,7 @@ type Place = (usize, Option<Kind>, u64, Option<u64>);
 pub struct Census {
     sections: Vec<Section>,
     current: usize,
-    begun_at: (u64, u64),
+    begun_at: Executed,
     /// What is watched and was last executed, for each CPU.
     last: Vec<Option<u64>>,
     counts: BTreeMap<Place, u64>,
@@ -116,7 +111,7 @@ impl Census {
         Self {
             sections: vec![Section::default()],
             current: 0,
-            begun_at: (0, 0),
+            begun_at: Executed::default(),
             last: vec![None; cpus],
             counts: BTreeMap::new(),
             run: None,
@@ -150,8 +145,8 @@ impl Census {
         self.add((self.current, None, pc, None));
     }
 
-    /// Section `number` begins, or goes on, after so many instructions of all and of guests.
-    pub fn section(&mut self, number: u64, executed: (u64, u64)) {
+    /// Section `number` begins, or goes on, `executed` being what was so far.
+    pub fn section(&mut self, number: u64, executed: Executed) {
         self.end_section(executed);
         let known = self.sections.iter().position(|s| s.number == number);
         self.current = known.unwrap_or_else(|| {
@@ -165,10 +160,10 @@ impl Census {
         self.last.fill(None);
     }
 
-    fn end_section(&mut self, executed: (u64, u64)) {
+    fn end_section(&mut self, executed: Executed) {
         let section = &mut self.sections[self.current];
-        section.instructions += executed.0 - self.begun_at.0;
-        section.guest_instructions += executed.1 - self.begun_at.1;
+        section.instructions += executed.all - self.begun_at.all;
+        section.guest_instructions += executed.guests - self.begun_at.guests;
         self.begun_at = executed;
     }
 
@@ -177,8 +172,8 @@ impl Census {
         self.sections[self.current].name = name;
     }
 
-    /// All that was counted, after so many instructions of all and of guests.
-    pub fn counts(&mut self, executed: (u64, u64)) -> Counts {
+    /// All that was counted, in all that was `executed`.
+    pub fn counts(&mut self, executed: Executed) -> Counts {
         self.end_section(executed);
         self.end_run();
         let mut sections = self.sections.clone();
@@ -204,12 +199,17 @@ impl Census {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process;
+
+    fn executed(all: u64, guests: u64) -> Executed {
+        Executed { all, guests }
+    }
 
     /// Each is counted in its section, by who was entered last on the same CPU in the same section.
     #[test]
     fn sections_causes_and_cpus_are_told_apart() {
         let mut census = Census::new(2);
-        census.section(1, (10, 0));
+        census.section(1, executed(10, 0));
         census.entry(0, 0x100);
         for _ in 0..3 {
             census.operation(0, 0x500, Kind::Dc);
@@ -217,10 +217,10 @@ mod tests {
         census.operation(1, 0x500, Kind::Dc);
         census.entry(0, 0x200);
         census.operation(0, 0x500, Kind::Dc);
-        census.section(2, (30, 5));
+        census.section(2, executed(30, 5));
         census.operation(0, 0x500, Kind::Dc);
-        census.section(1, (70, 5));
-        let counts = census.counts((71, 6));
+        census.section(1, executed(70, 5));
+        let counts = census.counts(executed(71, 6));
 
         let told = |section: &Section| {
             let operations = section.operations.iter();
@@ -245,7 +245,7 @@ mod tests {
         let mut census = Census::new(1);
         census.entry(0, 0xffff_8000_8000_1000);
         census.operation(0, 0xffff_8000_8000_2000, Kind::Tlbi);
-        let counts = census.counts((2, 0));
+        let counts = census.counts(executed(2, 0));
         counts.write(&path)?;
         let read = Counts::read(&path);
         let other = fs::read_to_string(&path)?.replace("\"version\": 1", "\"version\": 2");

@@ -69,6 +69,7 @@ mod tests;
 pub mod verdict;
 pub mod view;
 pub mod walk;
+mod whole;
 mod writers;
 
 use dcache::Dcache;

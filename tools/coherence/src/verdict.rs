@@ -2,10 +2,10 @@
 
 //! The verdict on a run, as JSON. All who write or read one do it by these types.
 
-use crate::insn::Kind;
+use crate::{insn::Kind, whole};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::{collections::HashSet, fmt, fs, path::Path, process};
+use std::{collections::HashSet, fmt, fs, path::Path};
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -268,12 +268,7 @@ impl Verdict {
     ///
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut new = path.as_os_str().to_owned();
-        new.push(format!(".{}", process::id()));
-        let text = serde_json::to_string_pretty(self)?;
-        fs::write(&new, text + "\n")
-            .and_then(|()| fs::rename(&new, path))
-            .with_context(|| format!("{} cannot be written", path.display()))
+        whole::write(path, self)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::Result;
 use coherence::{
+    Executed,
     counts::{Census, Counts},
     insn::{Kind, Op},
     walk,
@@ -62,8 +63,11 @@ impl Counting {
         lock(&self.census).counts(self.executed())
     }
 
-    fn executed(&self) -> (u64, u64) {
-        (self.all.sum(), self.guests.sum())
+    fn executed(&self) -> Executed {
+        Executed {
+            all: self.all.sum(),
+            guests: self.guests.sum(),
+        }
     }
 
     /// Whether this thread's PE runs a guest.

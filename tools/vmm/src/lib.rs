@@ -15,6 +15,7 @@ pub mod kmsg;
 pub mod limit;
 pub mod module;
 mod observer;
+pub mod symbols;
 pub mod threads;
 
 #[cfg(target_arch = "aarch64")]

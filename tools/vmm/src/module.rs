@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -55,6 +56,21 @@ pub fn remove() -> io::Result<()> {
 pub fn remove_another(name: &str) -> io::Result<()> {
     let flags = OFlags::NONBLOCK.bits() as i32;
     Ok(delete_module(&CString::new(name)?, flags)?)
+}
+
+/// Where its code lies.
+pub fn code() -> Result<Range<u64>> {
+    let text = fs::read_to_string("/proc/modules").context("/proc/modules")?;
+    // NAME SIZE USERS DEPENDENCIES STATE ADDRESS: of all its parts together, and of its code.
+    let place = text.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [NAME, size, _, _, _, address, ..] = words[..] else {
+            return None;
+        };
+        let start = u64::from_str_radix(address.strip_prefix("0x")?, 16).ok()?;
+        Some(start..start + size.parse::<u64>().ok()?)
+    });
+    place.context("/proc/modules does not say where the module is")
 }
 
 /// Whether it is loaded.

@@ -2,7 +2,6 @@
 //! Each allocation and each registration of the module's, and of what it asks the kernel for, fails once.
 
 use std::fs;
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -184,7 +183,7 @@ fn counts(lab: &Lab) -> Result<()> {
 
 /// Re-inits without memory for what the module knows or shows of the VM: guests run what was written.
 pub fn reinit(lab: &Lab) -> Result<()> {
-    let mut faults = Allocations::below(text()?)?;
+    let mut faults = Allocations::below(module::code()?)?;
     let work = || {
         let mut vm = lab.vm(2)?;
         vm.report()?;
@@ -230,23 +229,6 @@ pub fn reinit(lab: &Lab) -> Result<()> {
     drop(vm);
     gone(lab)?;
     counts(lab)
-}
-
-/// Where the module's own code lies, if not that alone.
-fn text() -> Result<Range<u64>> {
-    let modules = fs::read_to_string("/proc/modules").context("/proc/modules")?;
-    let line = modules.lines().find(|line| line.starts_with(module::NAME));
-    let words: Vec<_> = line
-        .context("the module is not loaded")?
-        .split(' ')
-        .collect();
-    let size: u64 = words.get(1).context("no size")?.parse()?;
-    let start = words
-        .get(5)
-        .and_then(|word| word.strip_prefix("0x"))
-        .context("no address")?;
-    let start = u64::from_str_radix(start, 16)?;
-    Ok(start..start + size)
 }
 
 /// Files that cannot be opened, read or written: an error, or all of it.

@@ -20,6 +20,7 @@ use vmm::Vm;
 use vmm::kmsg::Kmsg;
 use vmm::lab::Lab;
 use vmm::module;
+use vmm::symbols::Symbols;
 
 /// Off and on again while the module is there.
 pub fn disarmed_after_load(lab: &Lab) -> Result<()> {
@@ -227,24 +228,10 @@ fn append(file: &str, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Where a function of the kernel's lies, up to the next one.
+/// Where a function of the kernel's lies.
 pub fn function(name: &str) -> Result<Range<u64>> {
-    let symbols = fs::read_to_string("/proc/kallsyms").context("/proc/kallsyms")?;
-    let parsed: Vec<_> = symbols
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let address = u64::from_str_radix(words.next()?, 16).ok()?;
-            Some((address, words.nth(1)?))
-        })
-        .collect();
-    let (start, _) = *parsed
-        .iter()
-        .find(|(_, symbol)| *symbol == name)
-        .with_context(|| format!("/proc/kallsyms has no {name}"))?;
-    let later = parsed.iter().map(|(address, _)| *address);
-    let end = later.filter(|&address| address > start).min();
-    Ok(start..end.context("the last function of all")?)
+    let range = Symbols::read()?.function(name);
+    range.with_context(|| format!("/proc/kallsyms has no {name}"))
 }
 
 /// The code of a function of the kernel's, up to the next one.

@@ -2,11 +2,11 @@
 //! The functions of the kernel that the oracle's counts are told apart by.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ops::Range;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bench::row::Line;
-use vmm::marker;
+use vmm::{marker, symbols::Symbols};
 
 use crate::work::tell;
 
@@ -26,29 +26,17 @@ const CLEANS: &str = "dcache_clean_inval_poc";
 
 /// Tells the oracle what to watch, and who gathers its counts where that lies.
 pub fn watch() -> Result<()> {
-    let text = fs::read_to_string("/proc/kallsyms").context("/proc/kallsyms")?;
-    let mut symbols: Vec<(u64, &str)> = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let address = u64::from_str_radix(words.next()?, 16).ok()?;
-            matches!(words.next()?, "t" | "T").then_some((address, words.next()?))
-        })
-        .collect();
-    symbols.sort_unstable();
+    let symbols = Symbols::read()?;
     let mut functions = BTreeMap::new();
     for name in WATCHED.into_iter().chain([CLEANS]) {
-        let at = symbols.iter().position(|&(_, symbol)| symbol == name);
-        let Some(at) = at else {
-            ensure!(name != CLEANS, "the kernel has no function {name}");
-            continue;
-        };
-        let start = symbols[at].0;
-        ensure!(start != 0, "/proc/kallsyms hides addresses: run as root");
-        let mut behind = symbols[at..].iter().map(|&(address, _)| address);
-        let end = behind.find(|&address| address > start).unwrap_or(u64::MAX);
-        functions.insert(name.to_owned(), (start, end));
+        if let Some(Range { start, end }) = symbols.function(name) {
+            functions.insert(name.to_owned(), (start, end));
+        }
     }
+    ensure!(
+        functions.contains_key(CLEANS),
+        "the kernel has no function {CLEANS}"
+    );
     for name in WATCHED {
         if let Some(&(start, _)) = functions.get(name) {
             marker::watch(start);
