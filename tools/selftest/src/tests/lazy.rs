@@ -223,7 +223,7 @@ pub fn taken_away(lab: &Lab) -> Result<()> {
                 let words = [round as u32; PAGES];
                 fill(&ram, step, &words)?;
                 sweep(&mut vm, 0, step, &words)?;
-                ram.discard(0, PAGES * step).map_err(Into::into)
+                ram.discard(0, PAGES * step)
             })
         });
         let mut reset = || {
