@@ -6,16 +6,18 @@
 # shellcheck disable=SC2154 # set by whoever sources it
 
 ((EUID == 0)) || die "needs root, to register an emulator for arm64 programs: run it as root"
-arm64_tree=$cache/tree/arm64
+arm64_tree=$cache/tree/arm64 arm64_packages=dkms,e2fsprogs
 
 # Debian's emulator, the one of the tree that packs (scripts/deb): older ones hang in rustc. The kernel keeps it open (F),
-# so that it is there in any root.
-binfmt=/proc/sys/fs/binfmt_misc binfmt_name=kvm-fwb-reset-arm64
-unregister() { [[ ! -e $binfmt/$binfmt_name ]] || echo -1 >"$binfmt/$binfmt_name"; }
+# so that it is there in any root. By a name of this test's own, to be taken back whoever else runs.
+binfmt=/proc/sys/fs/binfmt_misc
+export binfmt_name=${binfmt_name:-kvm-fwb-reset-$$}
+unregister() {
+	[[ -e $binfmt/register ]] || mount -t binfmt_misc binfmt_misc "$binfmt"
+	[[ ! -e $binfmt/$binfmt_name ]] || echo -1 >"$binfmt/$binfmt_name"
+}
 register() {
 	local zero16='\x00\x00\x00\x00\x00\x00\x00\x00'
-	trap unregister EXIT
-	[[ -e $binfmt/register ]] || mount -t binfmt_misc binfmt_misc "$binfmt"
 	unregister
 	# An ELF file of 64 bits, little-endian, EXEC or DYN, for machine 183.
 	printf ':%s:M::%s:%s:%s:F' "$binfmt_name" "\x7fELF\x02\x01\x01\x00$zero16\x02\x00\xb7\x00" \
@@ -23,25 +25,39 @@ register() {
 		"$cache/tree/deb/usr/bin/qemu-aarch64" >"$binfmt/register"
 }
 
+# apt gives dpkg a session of its own, which no signal to this test would reach. So the test is started again as the first
+# process of a namespace: what is in there ends with it, however it ends.
+if (($$ != 1)); then
+	unshare --pid --mount-proc --kill-child "$0" "$@" <&0 &
+	trap 'kill -KILL $! 2>/dev/null || :; unregister' EXIT
+	trap 'exit 1' INT TERM
+	wait $!
+	exit
+fi
+
 # arm64_host: register the emulator, make the tree if there is none, and have `host` start from it
 arm64_host() {
-	# One emulator, by one name, for all tests of the kind.
-	locked arm64
 	register
-	mkdir -p "$work"/{upper,overlay,root}
-	[[ ! -e $arm64_tree/.made ]] || return 0
+	mkdir -p "$work"/{upper,overlay,root,bare}
+	(make_arm64_tree) || exit
+}
+make_arm64_tree() {
+	locked tree/arm64
+	[[ ! -e $arm64_tree/.packages || $(<"$arm64_tree/.packages") != "$arm64_packages" ]] || return 0
 	step "making a clean arm64 tree, emulated (a few minutes)"
 	fresh "$arm64_tree"
 	chmod 755 "$arm64_tree.new"
 	# Inside it nothing reaches the network unless a test wants it, so what the packages depend on is there before.
 	logged tree-arm64 "$repo/scripts/lab/in-tree" --alone mmdebstrap --mode=root --variant=apt --architectures=arm64 \
-		--skip=check/qemu --include=dkms --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
-		--aptopt='APT::Sandbox::User "root"' --dpkgopt=force-unsafe-io trixie "$arm64_tree.new"
-	touch "$arm64_tree.new/.made"
+		--skip=check/qemu --include="$arm64_packages" --aptopt='APT::Install-Recommends "false"' \
+		--aptopt='Acquire::Languages "none"' --aptopt='APT::Sandbox::User "root"' --dpkgopt=force-unsafe-io \
+		trixie "$arm64_tree.new"
+	echo "$arm64_packages" >"$arm64_tree.new/.packages"
 	finish "$arm64_tree"
 }
 
-# host CMD...: on the arm64 host, which starts as the tree is; $work is its /packages
+# host CMD...: on the arm64 host, which starts as the tree is; $work is its /packages, and /packages/bare its own root
+# without what is mounted there
 host() {
 	"$repo/scripts/lab/in-tree" --alone bash -euc '
 		tree=$1 work=$2
@@ -50,6 +66,7 @@ host() {
 		for d in /dev /proc; do mount --rbind $d "$work/root$d"; done
 		mkdir -p "$work/root/packages"
 		mount --bind "$work" "$work/root/packages"
+		mount --bind "$work/root" "$work/root/packages/bare"
 		exec chroot "$work/root" env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 	' host "$arm64_tree" "$work" "$@"
 }
