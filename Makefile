@@ -34,7 +34,7 @@ help:
 	@echo 'make shell              a shell on an emulated arm64 host, with the module there to load [CPU=] [KERNEL=]'
 	@echo 'make bench              what resets, calls and the module cost, in every state of the host, into docs/benchmarks.md'
 	@echo '                        [CPU=] [KERNEL=] [KERNELS="stock legacy"] [STATES="none once"] [VCPUS="1 8"] [TOUCHED="0 64"]'
-	@echo '                        [CALLS=] [VMS="1 100"] [RUNS=3] [JOBS=2]; 20 minutes as it is'
+	@echo '                        [CALLS=] [VMS="1 100"] [GUESTS="kernel edk2"] [RUNS=3] [JOBS=2]; 20 minutes as it is'
 	@echo 'make bench-compare      fails if figures are worse than before [A=the committed] [B=build/bench/rows.json] [BOUND=2]'
 	@echo 'make selftest           the tests that boot, on each CPU model or [CPU=] [KERNEL=]; with a storm of TIME=1 minutes'
 	@echo '                        [CONFIG=debug] on a kernel with KASAN, lockdep, kmemleak and faults'

@@ -14,6 +14,8 @@ pub enum What {
     Call,
     /// One reset of a VM, until it has touched its memory again.
     Reset,
+    /// A reboot of Debian's kernel as a guest of Debian's QEMU, until it is up again.
+    Guest,
     /// A reader of one of the module's files.
     Read,
     /// The module itself.
@@ -42,13 +44,16 @@ pub struct Key {
     /// In pages of which size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pages: Option<String>,
+    /// What the guest starts with: `kernel`, or `edk2` that loads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
     /// Which file is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// How many other VMs there are, all of which were reset; or of how many one is read.
+    /// How many other VMs there are, all of which were reset, or are in reset; or of how many one is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vms: Option<u32>,
-    /// Whether another VM is in the middle of a reset.
+    /// Whether these, or without a number one other VM, are in the middle of a reset.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beside_reset: bool,
 }
@@ -64,6 +69,7 @@ impl Key {
             vcpus: None,
             mib: None,
             pages: None,
+            start: None,
             file: None,
             vms: None,
             beside_reset: false,

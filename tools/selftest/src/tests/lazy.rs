@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -218,33 +217,30 @@ pub fn taken_away(lab: &Lab) -> Result<()> {
     let ram = vm.add_ram(slot(PAGES * step), Pages::Small)?;
     let others = other.add_ram(slot(RANGES * step), Pages::Small)?;
     let witness = Witness::watch()?;
-    let over = AtomicBool::new(false);
-    let result = thread::scope(|scope| {
-        let resetting = scope.spawn(|| {
+    thread::scope(|scope| {
+        let taken = scope.spawn(|| {
+            (0..rounds).try_for_each(|round| {
+                let words = [round as u32; PAGES];
+                fill(&ram, step, &words)?;
+                sweep(&mut vm, 0, step, &words)?;
+                ram.discard(0, PAGES * step)
+            })
+        });
+        let mut reset = || {
             let words = [7; SOME];
             fill(&others, step, &words)?;
             others.split(step)?;
-            while !over.load(Ordering::Relaxed) {
+            while !taken.is_finished() {
                 // Of the first vCPU: no other's re-init leaves anything out.
                 sweep(&mut other, 0, step, &words)?;
                 other.reset()?;
             }
             Ok(())
-        });
-        let mut taken = || {
-            for round in 0..rounds {
-                let words = [round as u32; PAGES];
-                fill(&ram, step, &words)?;
-                sweep(&mut vm, 0, step, &words)?;
-                ram.discard(0, PAGES * step)?;
-            }
-            witness.cleaned()
         };
-        let result = taken();
-        over.store(true, Ordering::Relaxed);
-        join(resetting).and(result)
-    });
-    let cleaned = result?;
+        let result = reset();
+        join(taken).and(result)
+    })?;
+    let cleaned = witness.cleaned_elsewhere()?;
     let stats: Counters = module::parse("stats")?;
     ensure!(
         stats.dcache_clean_elide_bytes > 0 || !is_lazy(lab)?,
@@ -259,7 +255,7 @@ pub fn taken_away(lab: &Lab) -> Result<()> {
     lab.check("after all")
 }
 
-/// What the kernel's own tracing says that the current thread did.
+/// What the kernel's own tracing says that threads did, most often the current one.
 struct Witness(());
 
 /// Each event: its name, its probe, and what it is counted by.
@@ -292,6 +288,12 @@ impl Witness {
         Self::count("clean", "")
     }
 
+    /// Guest pages cleaned by all other threads: by kcompactd, too, which moves pages while they are mapped.
+    fn cleaned_elsewhere(&self) -> Result<u64> {
+        let own = format!("common_pid: {}", gettid());
+        Self::sum("clean", |keys| keys != own)
+    }
+
     /// Invalidations of the TLB for one entry of stage 2. With nVHE they are EL2's, and not seen.
     fn entries(&self) -> Result<u64> {
         Self::count("entry", "")
@@ -320,16 +322,21 @@ impl Witness {
     }
 
     fn count(event: &str, keys: &str) -> Result<u64> {
+        let wanted = format!("common_pid: {}{keys}", gettid());
+        Self::sum(event, |keys| keys == wanted)
+    }
+
+    /// Of all keys that are wanted.
+    fn sum(event: &str, is_wanted: impl Fn(&str) -> bool) -> Result<u64> {
         let path = format!("{TRACING}/events/lazy/{event}/hist");
         let text = fs::read_to_string(&path).context(path)?;
-        let wanted = format!("common_pid: {}{keys}", gettid());
         // { common_pid: 123, addr: 45, size: 6 } hitcount: 7, with blanks before each number
-        let found = text.lines().find_map(|line| {
+        let counts = text.lines().filter_map(|line| {
             let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
             let (keys, count) = line.strip_prefix("{ ")?.split_once(" } hitcount: ")?;
-            (keys == wanted).then(|| count.to_owned())
+            is_wanted(keys).then(|| count.parse::<u64>().context("a hitcount"))
         });
-        found.map_or(Ok(0), |count| count.parse().context("a hitcount"))
+        counts.sum()
     }
 }
 

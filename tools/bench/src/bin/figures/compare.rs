@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::{Result, ensure};
+use bench::row::What;
 
 use crate::kept::{Kept, Made, name};
 
@@ -55,7 +56,7 @@ fn is_same_kernel(a: &Made, b: &Made) -> bool {
 }
 
 /// What is worse in `b`: more than `bound` percent more instructions or bytes, beside what runs differ by, or any
-/// operation more. If `same_kernel`, only of rows that were measured on the same build of a kernel in both.
+/// operation more; of a guest's own reboots that percentage more of them. If `same_kernel`, only of rows that were measured on the same build of a kernel in both.
 pub fn compare(a: &Kept, b: &Kept, bound: f64, same_kernel: bool) -> Result<Compared> {
     let mut compared = Compared::default();
     for (key, before) in &a.0 {
@@ -80,12 +81,14 @@ pub fn compare(a: &Kept, b: &Kept, bound: f64, same_kernel: bool) -> Result<Comp
             // What runs differ by anyway is no regression.
             let spread = before.spread_ppm.max(after.spread_ppm) as f64 / 1e4;
             let is_count = !figure.ends_with("instructions") && !figure.ends_with("bytes");
-            let allowed = if is_count {
-                less
-            } else {
-                less + SLACK.max((less as f64 * (bound + spread) / 100.0) as u64)
+            let part = (less as f64 * (bound + spread) / 100.0) as u64;
+            let allowed = match (is_count, key.what) {
+                (false, _) => part.max(SLACK),
+                // Threads that take turns do what falls between them.
+                (true, What::Guest) => part,
+                (true, _) => 0,
             };
-            if more > allowed {
+            if more > less + allowed {
                 compared.regressions.push(Regression {
                     row: name(key),
                     figure: figure.clone(),

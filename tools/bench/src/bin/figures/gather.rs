@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use bench::row::{Figures, Line, Told};
+use bench::row::{Figures, Line, Told, What};
 use coherence::counts::{Counts, Section};
 use coherence::insn::Kind;
 use coherence::verdict::Address;
@@ -71,6 +71,15 @@ fn row(
         let section = section.with_context(|| format!("the oracle has no section {number}"))?;
         for (figure, count) in figures_of(section, functions)? {
             *figures.entry(format!("{part}.{figure}")).or_default() += count;
+        }
+        // The clock goes on while all of a guest's CPUs are idle; elsewhere one thread does all that is done.
+        if key.what == What::Guest {
+            let guest = section.guest_instructions;
+            figures.insert(format!("{part}.guest_instructions"), guest);
+            figures.insert(
+                format!("{part}.host_instructions"),
+                section.instructions - guest,
+            );
         }
     }
     figures.retain(|_, figure| *figure > 0);
@@ -248,6 +257,38 @@ mod tests {
         let error = gathered(&text, &lost, "", "", &Made::default()).unwrap_err();
         assert_eq!(error.to_string(), "the oracle has no section 7");
         assert!(gathered("nothing", &counts, "", "", &Made::default()).is_err());
+        Ok(())
+    }
+
+    /// What a guest's reboot takes is not in the clock, which goes on while all are idle.
+    #[test]
+    fn a_guest_has_instructions_of_its_own() -> Result<()> {
+        let section = Section {
+            number: 3,
+            instructions: 100,
+            guest_instructions: 60,
+            ..Section::default()
+        };
+        let counts = Counts {
+            version: 1,
+            sections: vec![section],
+        };
+        let told = r#"bench: {"told":{"what":"guest","state":"lazy","vcpus":4,"start":"edk2","figures":{},"sections":{"reboot":3}}}"#;
+        let text = format!("{}\n{told}\n", FUNCTIONS.replace('\n', ""));
+        let kept = gathered(&text, &counts, "neoverse-n1", "stock", &Made::default())?;
+        let row = kept.0.values().next().unwrap();
+        let figures: Vec<_> = row.figures.iter().map(|(n, &f)| (n.as_str(), f)).collect();
+        assert_eq!(
+            figures,
+            [
+                ("reboot.guest_instructions", 60),
+                ("reboot.host_instructions", 40),
+            ]
+        );
+        assert_eq!(
+            name(&row.key),
+            "neoverse-n1 stock guest lazy, 4 vCPUs from edk2"
+        );
         Ok(())
     }
 

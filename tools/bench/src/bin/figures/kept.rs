@@ -171,6 +171,9 @@ pub fn name(key: &Key) -> String {
     if let Some(pages) = &key.pages {
         let _ = write!(name, " in {pages}");
     }
+    if let Some(start) = &key.start {
+        let _ = write!(name, " from {start}");
+    }
     if let Some(file) = &key.file {
         let _ = write!(name, ", {file}");
     }

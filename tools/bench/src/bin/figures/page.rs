@@ -65,6 +65,7 @@ fn page(kept: &Kept) -> Result<Page> {
     let all = Rows(kept.0.values().collect());
     calls(&mut page, &all)?;
     resets(&mut page, &all)?;
+    guests(&mut page, &all)?;
     the_module(&mut page, &all)?;
     runs(&mut page, &all)?;
     Ok(page)
@@ -179,11 +180,11 @@ fn calls(page: &mut Page, all: &Rows<'_>) -> Result<()> {
         let mut table = Table::new(["", "KVM_RUN", "KVM_GET_ONE_REG", "KVM_ARM_VCPU_INIT"]);
         for row in rows.by_state() {
             let mut name = row.key.state.clone();
-            if row.key.beside_reset {
-                name.push_str(", another VM in reset");
-            }
-            if let Some(vms) = row.key.vms {
-                write!(name, ", {} other VMs were reset", grouped(vms.into()))?;
+            match (row.key.vms, row.key.beside_reset) {
+                (None, false) => {}
+                (None, true) => name.push_str(", another VM in reset"),
+                (Some(n), false) => write!(name, ", {} other VMs were reset", grouped(n.into()))?,
+                (Some(n), true) => write!(name, ", {} other VMs in reset", grouped(n.into()))?,
             }
             let figure = |call| grouped(row.get(&format!("{call}.instructions")));
             table.line([name, figure("run"), figure("get"), figure("init")]);
@@ -425,6 +426,54 @@ fn plots_of_memory(page: &mut Page, rows: &Rows<'_>, vcpus: u32) -> Result<()> {
     ];
     let svg = plot::bars(&title, "lines", &parts, &bars)?;
     page.plot("lines.svg", "Lines cleaned, by cause", svg)
+}
+
+fn guests(page: &mut Page, all: &Rows<'_>) -> Result<()> {
+    let all = all.of(What::Guest);
+    if all.0.is_empty() {
+        return Ok(());
+    }
+    page.section(
+        "Reboots of a Debian guest",
+        "Debian's kernel with 512 MiB under Debian's QEMU, started by itself or by EDK2, from its order to reboot until its init says \
+         that it is up; the second reboot of its life. QEMU's own work and the guest's are in it. Threads take turns in it as their \
+         instructions happen to fall, so that a few operations more or less tell nothing.",
+    )?;
+    for (host, rows) in all.by_host() {
+        for (start, vcpus) in rows.keys(|key| (key.start.clone(), key.vcpus)) {
+            let (Some(name), Some(n)) = (&start, vcpus) else {
+                continue;
+            };
+            let mut table = Table::new([
+                "",
+                "instructions of the host",
+                "of the guest",
+                "invalidations",
+                "`tlbi`",
+                "faults",
+                "lines cleaned by unmaps",
+                "by flushes",
+                "by faults",
+            ]);
+            let same = rows.only(|key| key.start == start && key.vcpus == vcpus);
+            for row in same.by_state() {
+                let figure = |figure| grouped(row.get(&format!("reboot.{figure}")));
+                table.line([
+                    row.key.state.clone(),
+                    figure("host_instructions"),
+                    figure("guest_instructions"),
+                    figure("icache"),
+                    figure("tlbi"),
+                    figure("faults"),
+                    figure("lines_unmap"),
+                    figure("lines_flush"),
+                    figure("lines_fault"),
+                ]);
+            }
+            page.table(&format!("{host}, {n} vCPUs, started by {name}"), &table)?;
+        }
+    }
+    Ok(())
 }
 
 fn the_module(page: &mut Page, all: &Rows<'_>) -> Result<()> {

@@ -145,11 +145,18 @@ fn promises([small, huge]: &[String; 2]) -> Vec<Promise> {
             More(120),
             none(),
         ),
-        // A lookup of the VM, as a reader that unloading waits for: where both have one gate of 64, so seldom.
         promise(
-            "KVM_RUN costs no more than a lookup while another VM is in reset",
+            "nor more while one is in reset that has another gate",
             run,
             other(),
+            More(0),
+            idle(),
+        ),
+        // A lookup of the VM, as a reader that unloading waits for.
+        promise(
+            "and a lookup where one that is in reset has the same gate",
+            run,
+            call("once", Some(1000), true),
             More(1000),
             none(),
         ),

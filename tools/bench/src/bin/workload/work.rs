@@ -11,8 +11,9 @@ use bench::row::{Key, Line, Told};
 use kvm_ioctls::Kvm;
 use vmm::{Pages, huge_page, marker, module};
 
+use crate::guest::Start;
 use crate::state::State;
-use crate::{calls, clock, functions, resets};
+use crate::{calls, clock, functions, guest, resets};
 
 /// The section of all that is between.
 pub const BETWEEN: u64 = 1;
@@ -74,6 +75,7 @@ pub fn all() -> Result<()> {
     let touched: Vec<usize> = list("fwb_touched")?;
     let calls = env::var_os("fwb_calls").is_some();
     let vms: Vec<usize> = list("fwb_vms")?;
+    let guests: Vec<Start> = list("fwb_guests")?;
 
     functions::watch()?;
     let kvm = vmm::kvm()?;
@@ -91,6 +93,11 @@ pub fn all() -> Result<()> {
             host_told = true;
         }
         resets(&kvm, state, &vcpus, &touched, &mut sections)?;
+        for &with in &guests {
+            for &vcpus in &vcpus {
+                guest::reboot(state, with, vcpus, &mut sections)?;
+            }
+        }
         inside.leave()?;
     }
     Ok(())
