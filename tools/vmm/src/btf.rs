@@ -80,7 +80,9 @@ mod tests {
             .flat_map(u32::to_le_bytes)
             .collect();
         let sizes = [24, 0, types.len(), types.len(), names.len()];
-        let sizes = sizes.into_iter().flat_map(|size| (size as u32).to_le_bytes());
+        let sizes = sizes
+            .into_iter()
+            .flat_map(|size| (size as u32).to_le_bytes());
         let mut btf = vec![0x9f, 0xeb, 1, 0];
         btf.extend(sizes);
         btf.extend(&types);

@@ -142,8 +142,8 @@ pub fn programmed(lab: &Lab) -> Result<()> {
             }
             Ok(())
         });
-        let result = (0..3 * lab.reps)
-            .try_for_each(|_| loaded_and_reset(lab, "programs that come and go"));
+        let result =
+            (0..3 * lab.reps).try_for_each(|_| loaded_and_reset(lab, "programs that come and go"));
         over.store(true, Ordering::Relaxed);
         result.and(join(beside))
     })

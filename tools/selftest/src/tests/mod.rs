@@ -22,8 +22,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use contract::Policy;
-use vmm::{boot, btf};
 use vmm::lab::Lab;
+use vmm::{boot, btf};
 
 use crate::faults::FAIL_NTH;
 

@@ -163,7 +163,10 @@ fn kill_in_unmap(lab: &Lab, over: &AtomicBool) -> Result<()> {
             false => format!(", for {:?} more once it had its CPU", start.elapsed()),
         },
     );
-    ensure!(under_way > 0, "the unmap was over before its VMM was killed");
+    ensure!(
+        under_way > 0,
+        "the unmap was over before its VMM was killed"
+    );
     ensure!(
         beside.max(dying) < Duration::from_secs(HUNG / 2),
         "another VM's reset took {beside:?} beside the unmap, {dying:?} as its VMM died, and {alone:?} alone"
@@ -189,7 +192,9 @@ fn states(pid: u32) -> Result<String> {
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let stat = fs::read_to_string(thread?.path().join("stat"))?;
         // PID (NAME) STATE: a name may hold anything.
-        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
         states.push(state.context("no state")?);
     }
     Ok(states)
