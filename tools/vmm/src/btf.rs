@@ -33,7 +33,7 @@ fn find(btf: &[u8], functions: &[&str]) -> Option<Vec<u32>> {
             break;
         }
         let info = word(at + 4)?;
-        let (kind, parts) = (info >> 24 & 0x7f, info as usize & 0xff_ffff);
+        let (kind, parts) = ((info >> 24) & 0x7f, info as usize & 0xff_ffff);
         if kind == FUNCTION {
             let name = btf.get(names + size(at)?..)?;
             let is_it = |function: &&str| {
@@ -70,7 +70,7 @@ mod tests {
         let types: [&[u32]; 4] = [
             // An integer with its encoding, a prototype with one argument, and two functions.
             &[1, 1 << 24, 4, 32],
-            &[0, 13 << 24 | 1, 0, 0, 1],
+            &[0, (13 << 24) | 1, 0, 0, 1],
             &[9, 12 << 24, 2],
             &[5, 12 << 24, 2],
         ];

@@ -143,7 +143,7 @@ pub fn programmed(lab: &Lab) -> Result<()> {
             Ok(())
         });
         let result =
-            (0..3 * lab.reps).try_for_each(|_| loaded_and_reset(lab, "programs that come and go"));
+            (0..2 * lab.reps).try_for_each(|_| loaded_and_reset(lab, "programs that come and go"));
         over.store(true, Ordering::Relaxed);
         result.and(join(beside))
     })
