@@ -2,16 +2,16 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz mutate stat trace picture deb deb-test host-test matrix dist clippy fmt clean help
+.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz upstream scale mutate stat trace picture deb deb-test host-test matrix dist clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
-export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE TIME BY SUFFIX
+export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE TESTS TIME BY SUFFIX
 
 module:
 	@scripts/module >/dev/null
 
-demo shell bench bench-compare check test soak doc clippy selftest verify firmware fuzz mutate stat trace picture deb matrix dist:
+demo shell bench bench-compare check test soak doc clippy selftest verify firmware fuzz upstream scale mutate stat trace picture deb matrix dist:
 	@scripts/$@
 
 deb-test host-test:
@@ -43,6 +43,8 @@ help:
 	@echo 'make firmware           a Debian guest behind EDK2, reset at odd moments, below the oracle [CPU=] [KERNEL=] [RESETS=20] [VCPUS=2]'
 	@echo 'make fuzz               resets in any order, with anything between, on the module and below the oracle; a long run'
 	@echo '                        [CPU=] [KERNEL=] [COUNT=1000] [SEED=] [SCHEDULE=]'
+	@echo 'make upstream           KVM'"'"'s own selftests, without the module and under each policy; a long run [CPU=] [KERNEL=] [TESTS="..."]'
+	@echo 'make scale              512 vCPUs, 1,000 VMs, 64 GiB in one [CPU=] [KERNEL=]'
 	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|simulated|oracle|selftest|first]'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'
@@ -55,7 +57,7 @@ help:
 	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
 	@echo 'make soak               what takes hours: selftest, as it is and CONFIG=debug, with storms of TIME=60 minutes;'
-	@echo '                        all of mutate, firmware, verify and fuzz [COUNT=1000]'
+	@echo '                        all of mutate, firmware, upstream, scale, verify and fuzz [COUNT=1000]'
 	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'

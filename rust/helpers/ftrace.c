@@ -112,8 +112,15 @@ static void redirects_hold(struct redirects *redirects, int err)
 	}
 }
 
+/*
+ * While a BPF program comes to one of these functions, or goes, BPF holds a lock: ftrace sleeps a millisecond
+ * and says -EAGAIN (bpf_tramp_ftrace_ops_func()); nothing is listed or patched yet. So this is some seconds.
+ */
+#define REGISTER_TRIES 1000
+
 int redirects_register(struct redirects *redirects)
 {
+	int tries = REGISTER_TRIES;
 	int err;
 
 	redirects->ops.func = redirects_callback;
@@ -126,7 +133,9 @@ int redirects_register(struct redirects *redirects)
 
 	err = redirects_name_sites(redirects);
 	if (!err) {
-		err = register_ftrace_function(&redirects->ops);
+		do {
+			err = register_ftrace_function(&redirects->ops);
+		} while (err == -EAGAIN && --tries);
 		/* It worked a moment ago, and stopped over these very sites, perhaps half way. */
 		if (err == -ENODEV)
 			redirects_hold(redirects, err);

@@ -4,6 +4,8 @@
 //! the module at /kvm_fwb_reset.ko, not loaded.
 
 #[cfg(target_arch = "aarch64")]
+mod bpf;
+#[cfg(target_arch = "aarch64")]
 mod faults;
 #[cfg(target_arch = "aarch64")]
 mod poison;

@@ -141,7 +141,8 @@ impl Drop for Extra {
 
 /// Anonymous memory, at `address` if `flags` say so. Where it is.
 fn map(address: usize, size: usize, flags: MapFlags) -> Result<usize> {
-    let flags = flags | MapFlags::PRIVATE;
+    // More than the host has, perhaps: nobody touches all of it.
+    let flags = flags | MapFlags::PRIVATE | MapFlags::NORESERVE;
     let address = ptr::without_provenance_mut(address);
     // SAFETY: Only where callers know what is there do they give MAP_FIXED.
     let mapping: io::Result<_> =

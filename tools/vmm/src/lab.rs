@@ -10,6 +10,7 @@ use contract::{Counters, Expected, Host, Policy};
 use kvm_ioctls::Kvm;
 
 use crate::boot;
+use crate::guest;
 use crate::module;
 use crate::observer::Observer;
 use crate::threads::lock;
@@ -80,6 +81,12 @@ impl Lab {
     /// A VM that is watched.
     pub fn vm(&self, vcpus: usize) -> Result<Vm> {
         Vm::new(&self.kvm, self.expected.clone(), vcpus)
+    }
+
+    /// A VM that is watched, with addresses for so much further RAM.
+    pub fn vm_with_room(&self, vcpus: usize, further: usize) -> Result<Vm> {
+        let (size, bits) = (guest::ram_size(vcpus), guest::address_bits(further));
+        Vm::with_addresses(&self.kvm, self.expected.clone(), vcpus, size, bits)
     }
 
     /// The VM's directory in `vms`, once it is there.

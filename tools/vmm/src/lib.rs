@@ -10,6 +10,7 @@
 mod a64;
 pub mod affinity;
 pub mod boot;
+pub mod btf;
 pub mod guest;
 pub mod kmsg;
 pub mod limit;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,10 +18,14 @@ use elf::{ElfStream, endian::AnyEndian};
 use vmm::guest::Routine;
 
 use vmm::Vm;
+use vmm::btf;
 use vmm::kmsg::Kmsg;
 use vmm::lab::Lab;
 use vmm::module;
 use vmm::symbols::Symbols;
+use vmm::threads::join;
+
+use crate::bpf::{At, Program};
 
 /// Off and on again while the module is there.
 pub fn disarmed_after_load(lab: &Lab) -> Result<()> {
@@ -108,6 +113,40 @@ fn loaded_and_reset(lab: &Lab, tracer: &str) -> Result<()> {
     lab.load(Policy::Once)?;
     one_reset(lab, &mut vm, tracer)?;
     lab.unload()
+}
+
+/// Others' BPF programs at both ends of the functions that the module redirects: attached before it came,
+/// while it is there, and coming and going as it does.
+pub fn programmed(lab: &Lab) -> Result<()> {
+    let functions = btf::functions(&HOOKED)?;
+    let attach = || {
+        let [entry, exit] = [At::Entry, At::Exit].map(|at| Program::on_each(&functions, at));
+        Ok::<_, anyhow::Error>((entry?, exit?))
+    };
+    let programs = attach()?;
+    loaded_and_reset(lab, "programs before the load")?;
+    drop(programs);
+    let mut vm = lab.vm(4)?;
+    vm.report()?;
+    lab.load(Policy::Once)?;
+    let programs = attach()?;
+    one_reset(lab, &mut vm, "programs after the load")?;
+    lab.unload()?;
+    drop(programs);
+
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                attach()?;
+            }
+            Ok(())
+        });
+        let result =
+            (0..2 * lab.reps).try_for_each(|_| loaded_and_reset(lab, "programs that come and go"));
+        over.store(true, Ordering::Relaxed);
+        result.and(join(beside))
+    })
 }
 
 /// ftrace stops for a bug of its own, and takes no redirect back: the module's text goes on being

@@ -32,12 +32,12 @@ fn is_lazy(lab: &Lab) -> Result<bool> {
 }
 
 /// Other words in each page of further RAM.
-fn fill(ram: &Extra, step: usize, words: &[u32]) -> Result<()> {
+pub fn fill(ram: &Extra, step: usize, words: &[u32]) -> Result<()> {
     let mut words = words.iter().enumerate();
     words.try_for_each(|(number, &word)| ram.write(number * step, word))
 }
 
-fn sweep(vm: &mut Vm, vcpu: usize, step: usize, words: &[u32]) -> Result<()> {
+pub fn sweep(vm: &mut Vm, vcpu: usize, step: usize, words: &[u32]) -> Result<()> {
     let (want, got) = (
         words.iter().sum::<u32>(),
         vm.vcpus[vcpu].sweep(step, words.len())?,

@@ -10,6 +10,7 @@ mod mixed;
 mod mode;
 pub mod refusals;
 mod reset;
+mod scale;
 mod security;
 mod show;
 mod storm;
@@ -21,8 +22,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use contract::Policy;
-use vmm::boot;
 use vmm::lab::Lab;
+use vmm::{boot, btf};
 
 use crate::faults::FAIL_NTH;
 
@@ -100,6 +101,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "disarmed_before_load", policies: UNLOADED, run: hooks::disarmed_before_load },
     Test { name: "traced", policies: UNLOADED, run: hooks::traced },
     Test { name: "probed", policies: UNLOADED, run: hooks::probed },
+    Test { name: "programmed", policies: UNLOADED, run: hooks::programmed },
     Test { name: "unload_while_dying", policies: UNLOADED, run: life::unload_while_dying },
     Test { name: "taken_by_another", policies: UNLOADED, run: lazy::taken_by_another },
     Test { name: "lazy_refused", policies: UNLOADED, run: lazy::refused },
@@ -115,6 +117,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "leaks", policies: UNLOADED, run: telling::leaks },
     Test { name: "lockdep", policies: UNLOADED, run: telling::lockdep },
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
+    Test { name: "scale_vms", policies: FULL_AND_LAZY, run: scale::vms },
+    Test { name: "scale_memory", policies: FULL_AND_LAZY, run: scale::memory },
     Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
 ];
 
@@ -123,7 +127,9 @@ pub const TESTS: &[Test] = &[
 pub fn is_due(test: &str, reps: usize) -> Result<bool> {
     Ok(match test {
         "ftrace_stopped" | "lazy_refused" | "locked_down" => false,
+        "scale_vms" | "scale_memory" => false,
         "host_storm" => boot::word("fwb.storm")?.is_some(),
+        "programmed" => Path::new(btf::FILE).exists(),
         "faults_load_calls" => reps > 1,
         "faults_reinit" | "faults_new_vm" | "faults_files" | "faults_load"
         | "faults_load_probed" => Path::new(FAIL_NTH).exists(),

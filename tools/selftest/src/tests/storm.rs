@@ -12,13 +12,14 @@ use anyhow::{Context, Result, bail, ensure};
 use contract::{Counters, Policy};
 use rustix::io::Errno;
 use rustix::process::nice;
-use vmm::boot;
 use vmm::guest::Routine;
+use vmm::{boot, btf};
 
 use super::faults::hooks;
 use super::hooks::{HOOKED, TRACING, trace};
 use super::telling::KMEMLEAK;
 use super::{Skip, victim};
+use crate::bpf::{At, Program};
 use vmm::lab::Lab;
 use vmm::module;
 use vmm::{Vm, threads::join};
@@ -86,8 +87,10 @@ fn weather(lab: &Lab, more: impl Fn(usize) -> bool) -> Result<(usize, usize)> {
     let changes = thread::scope(|scope| {
         let beside = scope.spawn(|| {
             let mut changes = 0;
+            let mut programs = Vec::new();
             while !over.load(Ordering::Relaxed) {
-                host_change(changes).with_context(|| format!("change {changes} of the host"))?;
+                host_change(changes, &mut programs)
+                    .with_context(|| format!("change {changes} of the host"))?;
                 changes += 1;
             }
             Ok(changes)
@@ -123,26 +126,32 @@ fn weather(lab: &Lab, more: impl Fn(usize) -> bool) -> Result<(usize, usize)> {
 }
 
 /// In rounds of their own: the module comes and goes before, between and behind them.
-fn host_change(change: usize) -> Result<()> {
-    const CHANGES: usize = 12;
+fn host_change(change: usize, programs: &mut Vec<Program>) -> Result<()> {
+    const CHANGES: usize = 15;
     match change % CHANGES {
         0 => trace_hooked("function"),
         1 => write_policy(change / CHANGES),
-        2 => trace_hooked("function_graph"),
-        3 => online(false),
-        4 => online(true),
-        5 => probe_hooked(),
-        6 => hold_files(),
-        7 => module::arm_kprobes(false),
-        8 => {
+        2 => program_hooked(At::Entry, programs),
+        3 => trace_hooked("function_graph"),
+        4 => online(false),
+        5 => online(true),
+        6 => probe_hooked(),
+        7 => program_hooked(At::Exit, programs),
+        8 => hold_files(),
+        9 => module::arm_kprobes(false),
+        10 => {
             let (mut vmm, said) = victim::start("storm")?;
             vmm.kill()?;
             vmm.wait()?;
             ensure!(said == "ready\n", "the VMM to be killed did not get there");
             Ok(())
         }
-        9 => module::arm_kprobes(true),
-        10 => {
+        11 => module::arm_kprobes(true),
+        12 => {
+            programs.clear();
+            Ok(())
+        }
+        13 => {
             // Gone with the module, perhaps.
             let _ = module::write("clear", "1");
             let _ = trace(EVENTS, if change / CHANGES % 2 == 0 { "1" } else { "0" });
@@ -199,6 +208,14 @@ fn probe_hooked() -> Result<()> {
     let probes = HOOKED.map(|function| format!("p:storm/{function} {function}\n"));
     trace("kprobe_events", &probes.concat())?;
     trace("events/storm/enable", "1")
+}
+
+fn program_hooked(at: At, programs: &mut Vec<Program>) -> Result<()> {
+    // Kernels without it take no such programs.
+    if Path::new(btf::FILE).exists() {
+        programs.extend(Program::on_each(&btf::functions(&HOOKED)?, at)?);
+    }
+    Ok(())
 }
 
 /// Takes CPU 1 away, and all threads from it, or gives it back.
