@@ -49,7 +49,7 @@ help:
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'
 	@echo 'make deb-test           install, upgrade, remove and purge them on an emulated arm64 Debian, as root [KERNEL=]'
-	@echo 'make host-test          build by make and by DKMS on an emulated arm64 Debian, as root; an hour [KERNEL=]'
+	@echo 'make host-test          build by make and by DKMS on an emulated arm64 Debian, and on one booted from its disk, as root; two hours [KERNEL=]'
 	@echo 'make matrix             the selftest on every arm64 kernel that Debian publishes now; writes docs/compatibility.md [KERNEL="..." | KDIR= VMLINUZ= LLVM=]'
 	@echo 'make dist               build/dist/kvm-fwb-reset-VERSION.tar.xz of what is committed, and its checksum'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
