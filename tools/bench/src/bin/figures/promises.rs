@@ -157,7 +157,7 @@ fn promises([small, huge]: &[String; 2]) -> Vec<Promise> {
             "and a lookup where one that is in reset has the same gate",
             run,
             call("once", Some(1000), true),
-            More(1000),
+            More(600),
             none(),
         ),
         // What the VM is in debt for and counts.
