@@ -56,7 +56,8 @@ fn is_same_kernel(a: &Made, b: &Made) -> bool {
 }
 
 /// What is worse in `b`: more than `bound` percent more instructions or bytes, beside what runs differ by, or any
-/// operation more; of a guest's own reboots that percentage more of them. If `same_kernel`, only of rows that were measured on the same build of a kernel in both.
+/// operation more; of a guest's own reboots that percentage more of them. If `same_kernel`, only of rows that were
+/// measured on the same build of a kernel in both.
 pub fn compare(a: &Kept, b: &Kept, bound: f64, same_kernel: bool) -> Result<Compared> {
     let mut compared = Compared::default();
     for (key, before) in &a.0 {

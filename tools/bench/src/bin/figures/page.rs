@@ -30,8 +30,8 @@ const HEAD: &str = "\
 Counted, not timed: an emulated arm64 host on which the clock goes on by one for each instruction, and a QEMU plugin that
 counts what maintains caches and TLBs, by section and cause. An emulator has no caches, so none of this is in ns;
 [`costs.md`](costs.md) says why the figures are what they are, and what they would be in time on real machines.
-`make bench` makes them again, in 20 minutes, and with `CPU=`, `TOUCHED=`, `VCPUS=` or `STATES=` a part; `VCPUS=512` or `TOUCHED=1024`
-makes larger guests, in 20 minutes more for each CPU. `make bench-compare` then says what has become worse. All figures are
+`make bench` makes them again, in 20 minutes and what Debian guests take (`GUESTS=` for none), and with `CPU=`, `TOUCHED=`,
+`VCPUS=` or `STATES=` a part; `VCPUS=512` or `TOUCHED=1024` makes larger guests, in 20 minutes more for each CPU. `make bench-compare` then says what has become worse. All figures are
 in [`benchmarks.json`](benchmarks.json), a row in each line.
 
 `none` is the kernel without the module; `native` to `lazy` are the module's policies. `kprobe` (kprobe events), `function` (the

@@ -6,7 +6,8 @@
 //! What it is to do it takes from the environment, as the lab's /init passes on words of the kernel's
 //! command line: `fwb_states`, `fwb_vcpus`, `fwb_touched` (MiB) as lists; `fwb_calls` and `fwb_vms` for single
 //! calls and readers, beside so many VMs; `fwb_guests` for Debian's kernel as a guest, started by itself or
-//! by EDK2, for which QEMU is to be in the path and /vmlinuz, /guest.cpio and /firmware.fd there. What it finds are lines of `bench::row::Line`; the coherence
+//! by EDK2, for which QEMU is to be in the path and /vmlinuz, /guest.cpio and /firmware.fd
+//! there. What it finds are lines of `bench::row::Line`; the coherence
 //! oracle counts in the sections that they name.
 
 #[cfg(target_arch = "aarch64")]
