@@ -19,5 +19,6 @@
 #include "helpers/ftrace.h"
 #include "helpers/kprobe.h"
 #include "helpers/kvm.h"
+#include "helpers/lock.h"
 #include "helpers/stage2.h"
 #include "helpers/vm_table.h"

@@ -13,6 +13,7 @@ pub(crate) mod ftrace;
 pub(crate) mod insn;
 pub(crate) mod kprobe;
 pub(crate) mod kvm;
+pub(crate) mod lock;
 pub(crate) mod stage2;
 pub(crate) mod symbol;
 pub(crate) mod vm_table;

@@ -14,6 +14,7 @@ use crate::{
         debugfs::Directory,
         ftrace::{Redirects, RunGates},
         kvm::{self, DyingVm, ProcessName, Vcpu, Vm, VmSize},
+        lock::lock_unless_killed,
         vm_table::VmTable,
     },
     trace,
@@ -177,10 +178,11 @@ impl Record {
     }
 
     /// Calls `unmap`, which says whether it got at all RAM, unless one that did was made in this stay.
-    /// Callers that come meanwhile wait for it.
+    /// Callers that come meanwhile wait for it; one that is killed makes its own instead.
     pub(crate) fn unmap_once(&self, stay: Stay, unmap: impl FnOnce() -> bool) {
-        let _maintenance = self.maintenance.lock();
-        if self.reset.is_unmapped(stay) {
+        // Of much memory an unmap may take minutes.
+        let maintenance = lock_unless_killed(&self.maintenance);
+        if maintenance.is_some() && self.reset.is_unmapped(stay) {
             count(Some(self), Counter::Stage2UnmapElide);
         } else if unmap() {
             self.reset.set_unmapped(stay);

@@ -8,6 +8,7 @@ pub(crate) mod debugfs;
 pub(crate) mod ftrace;
 pub(crate) mod kprobe;
 pub(crate) mod kvm;
+pub(crate) mod lock;
 pub(crate) mod stage2;
 pub(crate) mod symbol;
 

@@ -45,6 +45,8 @@ pub struct Host {
     /// The module's mutex over maintenance.
     maintenance: Mutex<()>,
     policy: AtomicU32,
+    /// The vCPU whose task was killed, so that it waits for no other's unmap.
+    killed: Option<usize>,
     /// The kernel's text, by place. Whoever patches it has completed what it did before by a DSB, and whoever runs it passes a
     /// context synchronization event on the way to the guest: hence Release here, and the Acquire of [`Host::run`].
     patched: [AtomicBool; 4],
@@ -78,30 +80,38 @@ enum Native {
 impl Host {
     /// With FEAT_S2FWB and without CTR_EL0.DIC, the module loaded and `once` in force.
     pub fn fwb() -> Arc<Self> {
-        Self::new(true, Maintenance::Icache, true)
+        Arc::new(Self::new(true, Maintenance::Icache, true))
     }
 
     /// With FEAT_S2FWB, `once` in force, and a kernel that has no invalidation of its own.
     pub fn fwb_rfc() -> Arc<Self> {
-        Self::new(true, Maintenance::None, true)
+        Arc::new(Self::new(true, Maintenance::None, true))
     }
 
     /// Without FEAT_S2FWB, the module loaded and `once` in force.
     pub fn unmap() -> Arc<Self> {
-        Self::new(false, Maintenance::Unmap, true)
+        Arc::new(Self::new(false, Maintenance::Unmap, true))
+    }
+
+    /// As [`Host::unmap`], with the task of vCPU 1 killed in its re-init.
+    pub fn unmap_killed() -> Arc<Self> {
+        Arc::new(Self {
+            killed: Some(1),
+            ..Self::new(false, Maintenance::Unmap, true)
+        })
     }
 
     /// As [`Host::fwb`], before the module is loaded.
     pub fn fwb_without_module() -> Arc<Self> {
-        Self::new(true, Maintenance::Icache, false)
+        Arc::new(Self::new(true, Maintenance::Icache, false))
     }
 
     /// As [`Host::unmap`], before the module is loaded.
     pub fn unmap_without_module() -> Arc<Self> {
-        Self::new(false, Maintenance::Unmap, false)
+        Arc::new(Self::new(false, Maintenance::Unmap, false))
     }
 
-    fn new(fwb: bool, native: Maintenance, loaded: bool) -> Arc<Self> {
+    fn new(fwb: bool, native: Maintenance, loaded: bool) -> Self {
         let policy = if loaded { Policy::Once } else { Policy::Native };
         let host = Self {
             host: policy::Host {
@@ -114,6 +124,7 @@ impl Host {
             reset: Reset::new(),
             has_record: AtomicBool::new(loaded),
             maintenance: Mutex::new(()),
+            killed: None,
             policy: AtomicU32::new(policy as u32),
             patched: [loaded; 4].map(AtomicBool::new),
             in_flight: [(); VCPUS].map(Mutex::new),
@@ -128,7 +139,7 @@ impl Host {
         host.settled();
         host.reset.is_unmapped(Stay(0));
         host.reset.is_seen_alone(Stay(0));
-        Arc::new(host)
+        host
     }
 
     /// User space changes the code that a vCPU is to run.
@@ -279,8 +290,9 @@ impl Host {
             return self.unmap_all();
         };
         // `Record::unmap_once` of `src/vm.rs`.
-        let _maintenance = self.maintenance.lock();
-        if !self.reset.is_unmapped(stay) {
+        let waits = self.killed != Some(vcpu);
+        let _maintenance = waits.then(|| self.maintenance.lock().unwrap());
+        if !(waits && self.reset.is_unmapped(stay)) {
             self.unmap_all();
             self.reset.set_unmapped(stay);
         }

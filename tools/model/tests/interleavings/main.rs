@@ -62,6 +62,13 @@ fn run<const VCPU: usize>(host: &Host) {
     host.run(VCPU, || assert!(host.guest_gets(VCPU) >= 1));
 }
 
+/// A vCPU's code is changed, and its task killed as it is re-initialised.
+fn reset_and_die(host: &Host) {
+    host.write(1, 1);
+    host.reinit(1);
+    host.tell(1, 1);
+}
+
 /// A VMM with one thread resets two vCPUs, and then runs them.
 fn reset_both(host: &Host) {
     host.write(0, 1);
@@ -219,6 +226,15 @@ mod unmap {
     #[test]
     fn two_reinits_and_a_runner() {
         model(2, Host::unmap, [reset::<0>, reset::<1>, go_on], SETTLED);
+    }
+
+    #[test]
+    fn killed_while_another_unmaps() {
+        let parties = [reset::<0>, reset_and_die, go_on];
+        model(2, Host::unmap_killed, parties, |host| {
+            go_on(host);
+            host.settled();
+        });
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use vmm::guest::Routine;
 
+use super::scale;
 use vmm::Vcpu;
 use vmm::lab::Lab;
 
@@ -40,6 +41,9 @@ pub fn start(state: &str) -> Result<(Child, String)> {
 pub fn main(state: &str) -> Result<()> {
     // No module is looked at here, so that the facts do not matter.
     let lab = Lab::new("fwb:0,dic:0", 1)?;
+    if state == "unmapping" {
+        return scale::unmap_for_long(&lab);
+    }
     let mut vm = lab.vm(4)?;
     vm.report()?;
     match state {

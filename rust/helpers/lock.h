@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef HELPERS_LOCK_H
+#define HELPERS_LOCK_H
+
+#include <linux/mutex.h>
+
+bool lock_mutex_unless_killed(struct mutex *mutex);
+
+#endif
