@@ -126,14 +126,16 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// Is a test run where none is named? Some take a host of their own, or a kernel that tells more than
-/// Debian's, and one takes so long that it is left to hosts where tests repeat what they do.
+/// Debian's. Those that take long, and that no CPU makes a difference to, are left to hosts where tests
+/// repeat what they do.
 pub fn is_due(test: &str, reps: usize) -> Result<bool> {
     Ok(match test {
         "ftrace_stopped" | "lazy_refused" | "locked_down" => false,
         "scale_vms" | "scale_memory" | "scale_long_unmap" => false,
         "host_storm" => boot::word("fwb.storm")?.is_some(),
-        "programmed" => Path::new(btf::FILE).exists(),
-        "faults_load_calls" => reps > 1,
+        "programmed" => reps > 1 && Path::new(btf::FILE).exists(),
+        "faults_load_calls" | "unload_while_dying" | "probed" | "traced" | "second_copy"
+        | "another_build" | "many_vms" | "quiet" => reps > 1,
         "faults_reinit" | "faults_new_vm" | "faults_files" | "faults_load"
         | "faults_load_probed" => Path::new(FAIL_NTH).exists(),
         "leaks" => Path::new(telling::KMEMLEAK).exists(),
