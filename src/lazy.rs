@@ -35,8 +35,8 @@ static FUNCTIONS: SetOnce<Functions> = SetOnce::new();
 static GATE: AtomicI32 = AtomicI32::new(0);
 /// The lazy unmap that a task is in.
 ///
-/// A VM has one at a time, and one more for each task that is killed as it waits for it. With no room
-/// for it the unmap goes the kernel's own way.
+/// A VM has one at a time: only its first vCPU's re-init unmaps so. With no room for it the unmap goes the
+/// kernel's own way.
 static UNDER_WAY: Handoff<UnderWay, 64> = Handoff::new();
 
 #[derive(Clone, Copy)]

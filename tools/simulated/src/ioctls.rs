@@ -10,7 +10,7 @@ use crate::{
         ftrace::{self, Argument, Table},
         kprobe,
         kvm::{self, DyingVm, Vcpu, VcpuState, Vm},
-        stage2,
+        lock, stage2,
     },
 };
 use std::sync::{atomic::Ordering::SeqCst, Arc};
@@ -82,6 +82,11 @@ impl Vm {
             }
         });
         step();
+    }
+
+    /// KVM_ARM_VCPU_INIT of a task that was killed, and so waits for no other.
+    pub fn init_killed(self: &Arc<Self>, index: usize) {
+        lock::while_killed(|| self.init(index));
     }
 
     /// KVM_RUN until it leaves again. With `report` the guest calls the code.

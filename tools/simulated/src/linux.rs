@@ -85,6 +85,11 @@ pub(crate) mod sync {
             }
             Guard(self)
         }
+
+        pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+            step();
+            (!self.locked.swap(true, SeqCst)).then_some(Guard(self))
+        }
     }
 
     pub(crate) struct Guard<'a, T>(&'a Mutex<T>);

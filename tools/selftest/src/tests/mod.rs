@@ -42,8 +42,6 @@ const ONCE: &[Policy] = &[Policy::Once];
 const FULL_AND_LAZY: &[Policy] = &[Policy::Once, Policy::Lazy];
 /// The protocol, and the way without it.
 const BOTH: &[Policy] = &[Policy::Native, Policy::Once];
-/// With an unmap for each re-init, and with one for all.
-const SHARED_OR_NOT: &[Policy] = &[Policy::Native, Policy::Once, Policy::Lazy];
 const UNLOADED: &[Policy] = &[];
 
 // Loading and unloading take seconds: those who need it come last.
@@ -121,7 +119,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "ftrace_stopped", policies: UNLOADED, run: hooks::ftrace_stopped },
     Test { name: "scale_vms", policies: FULL_AND_LAZY, run: scale::vms },
     Test { name: "scale_memory", policies: FULL_AND_LAZY, run: scale::memory },
-    Test { name: "scale_long_unmap", policies: SHARED_OR_NOT, run: scale::long_unmap },
+    Test { name: "scale_long_unmap", policies: FULL_AND_LAZY, run: scale::long_unmap },
     Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
 ];
 
@@ -134,8 +132,7 @@ pub fn is_due(test: &str, reps: usize) -> Result<bool> {
         "scale_vms" | "scale_memory" | "scale_long_unmap" => false,
         "host_storm" => boot::word("fwb.storm")?.is_some(),
         "programmed" => reps > 1 && Path::new(btf::FILE).exists(),
-        "faults_load_calls" | "unload_while_dying" | "probed" | "traced" | "second_copy"
-        | "another_build" | "many_vms" | "quiet" => reps > 1,
+        "faults_load_calls" | "unload_while_dying" | "second_copy" | "another_build" => reps > 1,
         "faults_reinit" | "faults_new_vm" | "faults_files" | "faults_load"
         | "faults_load_probed" => Path::new(FAIL_NTH).exists(),
         "leaks" => Path::new(telling::KMEMLEAK).exists(),

@@ -4,13 +4,15 @@
 
 use std::fs;
 use std::io;
+use std::process::Child;
 use std::slice;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::{Counters, Policy};
+use contract::Counters;
 use vmm::guest::Routine;
 use vmm::lab::Lab;
 use vmm::threads::join;
@@ -110,71 +112,122 @@ pub const BUSY_CPU: usize = 1;
 
 const HUNG: u64 = 10;
 
-/// An unmap that takes longer than the host lets a task hang, for its CPU is taken: others of the VM wait for
-/// it, other VMs do not, and its VMM can be killed.
+/// An unmap that takes longer than the host lets a task hang, for its CPU is taken: another re-init of the VM
+/// waits for it, other VMs do not, and its VMM can be killed. Then both have unmapped.
 pub fn long_unmap(lab: &Lab) -> Result<()> {
     if lab.host().fwb {
         bail!(Skip("no unmaps with FEAT_S2FWB"));
     }
-    let hung = "/proc/sys/kernel/hung_task_timeout_secs";
-    let before = fs::read_to_string(hung).context(hung)?;
     // A task that hangs is told, as any splat is.
-    fs::write("/proc/sys/kernel/hung_task_panic", "0").context("hung_task_panic")?;
-    fs::write(hung, HUNG.to_string()).context(hung)?;
-    let over = AtomicBool::new(false);
-    let result = thread::scope(|scope| {
-        let busy = scope.spawn(|| {
-            affinity::on(BUSY_CPU, || {
-                while !over.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-                Ok(())
-            })
-        });
-        let result = kill_in_unmap(lab, &over);
-        over.store(true, Ordering::Relaxed);
-        result.and(join(busy))
-    });
-    fs::write(hung, before.trim()).context(hung)?;
-    result
-}
-
-fn kill_in_unmap(lab: &Lab, over: &AtomicBool) -> Result<()> {
+    let _panic = Setting::set("/proc/sys/kernel/hung_task_panic", 0)?;
+    let _timeout = Setting::set("/proc/sys/kernel/hung_task_timeout_secs", HUNG)?;
     let mut vm = lab.vm(1)?;
     vm.report()?;
     let alone = longest_reset(&mut vm, 5)?;
-    let (mut vmm, said) = victim::start("unmapping")?;
+    let mut vmm;
+    // Gone before the VMM is waited for, whatever comes.
+    let busy = Busy::on(BUSY_CPU);
+    vmm = victim::start("unmapping").map(|(vmm, said)| (Killed(vmm), said))?;
+    let (vmm, said) = &mut vmm;
     ensure!(said == "ready\n", "the VMM to be killed did not get there");
     // khungtaskd looks once in that time: to be sure that it did, twice, and some.
-    let beside = longest_reset(&mut vm, 2 * HUNG + 5)?;
-    let states = states(vmm.id())?;
-    let stats = module::parse::<Counters>("stats")?;
-    let under_way = stats.vcpu_reset - stats.stage2_unmap - stats.stage2_unmap_elide;
-    vmm.kill()?;
+    let beside = longest_reset(&mut vm, 2 * HUNG + 10)?;
+    let states = states(vmm.0.id())?;
+    let under_way = under_way()?;
+    vmm.0.kill()?;
     let dying = longest_reset(&mut vm, 5)?;
-    let gone = vmm.try_wait()?.is_some();
-    over.store(true, Ordering::Relaxed);
     let start = Instant::now();
-    vmm.wait()?;
+    drop(busy);
+    vmm.0.wait()?;
     println!(
-        "# {under_way} re-inits under way in a VMM with threads {states}; another VM's took {alone:?} alone, {beside:?} beside it, {dying:?} as it died{}",
-        match gone {
-            true => String::new(),
-            false => format!(", for {:?} more once it had its CPU", start.elapsed()),
-        },
+        "# {under_way} re-inits under way in a VMM with threads {states}; another VM's took {alone:?} alone, {beside:?} beside it, {dying:?} as it died, for {:?} more once it had its CPU",
+        start.elapsed(),
     );
-    // Under native nobody waits for another: each unmap goes as far as `mmu_lock` lets it.
     ensure!(
-        under_way > 0 || lab.policy() == Policy::Native,
-        "the unmap was over before its VMM was killed"
+        under_way == 2,
+        "when the VMM was killed, {under_way} re-inits were under way instead of one that unmaps and one that waits"
     );
     ensure!(
         beside.max(dying) < Duration::from_secs(HUNG / 2),
         "another VM's reset took {beside:?} beside the unmap, {dying:?} as its VMM died, and {alone:?} alone"
     );
+    let stats = module::parse::<Counters>("stats")?;
+    ensure!(
+        stats.stage2_unmap == stats.vcpu_reset,
+        "{} unmaps of {} re-inits, none of which had another's to share",
+        stats.stage2_unmap,
+        stats.vcpu_reset
+    );
     // Nothing was told of that VM: only what must be gone is left to compare.
     lab.clear()?;
     lab.check("killed")
+}
+
+/// Re-inits that have not unmapped, nor found that they need not, yet.
+fn under_way() -> Result<u64> {
+    let stats = module::parse::<Counters>("stats")?;
+    stats
+        .vcpu_reset
+        .checked_sub(stats.stage2_unmap + stats.stage2_unmap_elide)
+        .context("more unmaps than re-inits")
+}
+
+/// A number in /proc, which is put back in the end.
+struct Setting {
+    file: &'static str,
+    before: String,
+}
+
+impl Setting {
+    fn set(file: &'static str, value: u64) -> Result<Self> {
+        let before = fs::read_to_string(file).context(file)?;
+        fs::write(file, value.to_string()).context(file)?;
+        Ok(Self { file, before })
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        let _ = fs::write(self.file, self.before.trim());
+    }
+}
+
+/// Somebody who uses all of a CPU, until it is dropped.
+struct Busy {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Busy {
+    fn on(cpu: usize) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let until = over.clone();
+        let spin = move || {
+            while !until.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        };
+        let thread = Some(thread::spawn(move || affinity::on(cpu, spin)));
+        Self { over, thread }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A VMM that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The longest of the resets in so many seconds, up to the guest's report.
@@ -207,6 +260,7 @@ pub fn unmap_for_long(lab: &Lab) -> Result<()> {
     vm.add_ram(UNMAPPED, Pages::Small)?;
     vm.report()?;
     vm.vcpus[0].sweep(APART, UNMAPPED / APART)?;
+    let stats = format!("vms/{}/stats", vm.name());
     println!("ready");
     vm.parallel_if(
         |_| true,
@@ -217,8 +271,11 @@ pub fn unmap_for_long(lab: &Lab) -> Result<()> {
                     vcpu.reset(Routine::Report)
                 });
             }
-            // Once the other one is in it.
-            thread::sleep(Duration::from_secs(2));
+            while !module::parse(&stats).is_ok_and(|stats: Counters| stats.vcpu_reset > 0) {
+                thread::sleep(Duration::from_millis(100));
+            }
+            // From there to its unmap are some instructions, of a task that hardly gets to run.
+            thread::sleep(Duration::from_secs(3));
             vcpu.reset(Routine::Report)
         },
     )?;
