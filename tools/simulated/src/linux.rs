@@ -88,7 +88,7 @@ pub(crate) mod sync {
 
         pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
             step();
-            (!self.locked.swap(true, SeqCst)).then_some(Guard(self))
+            (!self.locked.swap(true, SeqCst)).then(|| Guard(self))
         }
     }
 
