@@ -44,7 +44,7 @@ help:
 	@echo 'make fuzz               resets in any order, with anything between, on the module and below the oracle; a long run'
 	@echo '                        [CPU=] [KERNEL=] [COUNT=1000] [SEED=] [SCHEDULE=]'
 	@echo 'make upstream           KVM'"'"'s own selftests, without the module and under each policy; a long run [CPU=] [KERNEL=] [TESTS="..."]'
-	@echo 'make scale              512 vCPUs, 1,000 VMs, 64 GiB in one, an unmap without an end [CPU=] [KERNEL=]'
+	@echo 'make scale              512 vCPUs, 1,000 VMs, 64 GiB in one, a long unmap [CPU=] [KERNEL=]'
 	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|simulated|oracle|selftest|first]'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'

@@ -4,6 +4,7 @@
 
 #include <linux/mutex.h>
 
+/* Whether it was taken. mutex_lock_killable() is a macro where lockdep is. */
 bool lock_mutex_unless_killed(struct mutex *mutex);
 
 #endif

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use contract::{Counters, Policy};
 
-use super::victim;
+use super::victim::{self, Victim};
 use vmm::lab::Lab;
 use vmm::module;
 use vmm::threads::join;
@@ -29,11 +29,10 @@ pub fn destroyed_in_reset(lab: &Lab) -> Result<()> {
 /// SIGKILL to the VMM.
 pub fn killed(lab: &Lab) -> Result<()> {
     for (state, owed) in victim::STATES {
-        let (mut child, line) = victim::start(state)?;
+        let mut vmm = Victim::start(state)?;
         let pending = module::parse::<Counters>("stats")?.pending;
-        child.kill()?;
-        child.wait()?;
-        ensure!(line == "ready\n", "{state}: the VMM did not get there");
+        vmm.kill()?;
+        vmm.wait()?;
 
         let owes = lab.host().needs_icache() && lab.policy().is_per_vm();
         let most = u64::from(owes && owed != Some(false));
@@ -55,15 +54,12 @@ pub fn unload_while_dying(lab: &Lab) -> Result<()> {
         lab.load(Policy::Once)?;
         let mut vmms = Vec::new();
         for _ in 0..10 {
-            vmms.push(victim::start("in_reset")?);
+            vmms.push(Victim::start("in_reset")?);
         }
-        vmms.iter_mut().try_for_each(|(vmm, _)| vmm.kill())?;
+        vmms.iter_mut().try_for_each(Victim::kill)?;
         thread::sleep(Duration::from_millis(delay));
         lab.unload()?;
-        for (mut vmm, line) in vmms {
-            vmm.wait()?;
-            ensure!(line == "ready\n", "the VMM did not get there");
-        }
+        vmms.iter_mut().try_for_each(Victim::wait)?;
     }
     Ok(())
 }

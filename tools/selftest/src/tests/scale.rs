@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a large host has: a thousand VMs, 64 GiB of memory in one, an unmap that goes on and on. The times
-//! that are printed are an emulator's.
+//! What a large host has: a thousand VMs, 64 GiB of memory in one, a long unmap. The times that
+//! are printed are an emulator's.
 
 use std::fs;
 use std::io;
-use std::process::Child;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +18,8 @@ use vmm::threads::join;
 use vmm::{Pages, Vm, affinity, module};
 
 use super::lazy::{fill, sweep};
-use super::{Skip, mode, victim};
+use super::victim::Victim;
+use super::{Skip, mode};
 
 const VMS: usize = 1000;
 const THREADS: usize = 4;
@@ -106,9 +106,9 @@ pub fn memory(lab: &Lab) -> Result<()> {
 
 /// Memory of the VMM that is to be killed, a page in each 2 MiB of it touched. KVM looks whether it is to give
 /// way once a GiB.
-pub const UNMAPPED: usize = 32 << 30;
+const UNMAPPED: usize = 32 << 30;
 /// The CPU that is taken from it.
-pub const BUSY_CPU: usize = 1;
+const BUSY_CPU: usize = 1;
 
 const HUNG: u64 = 10;
 
@@ -127,20 +127,17 @@ pub fn long_unmap(lab: &Lab) -> Result<()> {
     let mut vmm;
     // Gone before the VMM is waited for, whatever comes.
     let busy = Busy::on(BUSY_CPU);
-    vmm = victim::start("unmapping").map(|(vmm, said)| (Killed(vmm), said))?;
-    let (vmm, said) = &mut vmm;
-    ensure!(said == "ready\n", "the VMM to be killed did not get there");
+    vmm = Victim::start("unmapping")?;
     // khungtaskd looks once in that time: to be sure that it did, twice, and some.
     let beside = longest_reset(&mut vm, 2 * HUNG + 10)?;
-    let states = states(vmm.0.id())?;
     let under_way = under_way()?;
-    vmm.0.kill()?;
+    vmm.kill()?;
     let dying = longest_reset(&mut vm, 5)?;
     let start = Instant::now();
     drop(busy);
-    vmm.0.wait()?;
+    vmm.wait()?;
     println!(
-        "# {under_way} re-inits under way in a VMM with threads {states}; another VM's took {alone:?} alone, {beside:?} beside it, {dying:?} as it died, for {:?} more once it had its CPU",
+        "# {under_way} re-inits under way; another VM's took {alone:?} alone, {beside:?} beside it, {dying:?} as it died, for {:?} more once it had its CPU",
         start.elapsed(),
     );
     ensure!(
@@ -220,16 +217,6 @@ impl Drop for Busy {
     }
 }
 
-/// A VMM that does not outlive its test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The longest of the resets in so many seconds, up to the guest's report.
 fn longest_reset(vm: &mut Vm, seconds: u64) -> Result<Duration> {
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -238,20 +225,6 @@ fn longest_reset(vm: &mut Vm, seconds: u64) -> Result<Duration> {
         longest = longest.max(reset_each(slice::from_mut(vm))?);
     }
     Ok(longest)
-}
-
-/// A letter for each thread of a process.
-fn states(pid: u32) -> Result<String> {
-    let mut states = String::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = fs::read_to_string(thread?.path().join("stat"))?;
-        // PID (NAME) STATE: a name may hold anything.
-        let state = stat
-            .rsplit_once(") ")
-            .and_then(|(_, rest)| rest.chars().next());
-        states.push(state.context("no state")?);
-    }
-    Ok(states)
 }
 
 /// Of the VMM that is to be killed in it.

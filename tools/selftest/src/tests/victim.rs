@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use vmm::guest::Routine;
 
 use super::scale;
@@ -24,17 +24,43 @@ pub const STATES: [(&str, Option<bool>); 6] = [
     ("storm", None),
 ];
 
-/// Starts one. Returns what it said once it was in the state.
-pub fn start(state: &str) -> Result<(Child, String)> {
-    let mut child = Command::new(env::current_exe()?)
-        .args(["--victim", state])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start a VMM to kill")?;
-    let output = child.stdout.take().context("the VMM's output")?;
-    let mut line = String::new();
-    BufReader::new(output).read_line(&mut line)?;
-    Ok((child, line))
+/// One in its state, which does not outlive this.
+pub struct Victim(Child);
+
+impl Victim {
+    /// Starts one, and waits until it is in the state.
+    pub fn start(state: &str) -> Result<Self> {
+        let child = Command::new(env::current_exe()?)
+            .args(["--victim", state])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start a VMM to kill")?;
+        let mut victim = Self(child);
+        let output = victim.0.stdout.take().context("the VMM's output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        ensure!(line == "ready\n", "{state}: the VMM did not get there");
+        Ok(victim)
+    }
+
+    /// Sends SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.0.kill().context("kill the VMM")
+    }
+
+    /// Waits until it is gone.
+    pub fn wait(&mut self) -> Result<()> {
+        self.0.wait().context("wait for the VMM")?;
+        Ok(())
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // Nobody is left to be told what is wrong with it.
+        let _ = self.kill();
+        let _ = self.wait();
+    }
 }
 
 /// The VMM: gets into that state.
