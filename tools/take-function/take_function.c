@@ -29,14 +29,17 @@ static int __init take_function_init(void)
 	if (!function)
 		return -EINVAL;
 	err = ftrace_set_filter(&ops, function, strlen(function), 0);
-	if (err < 0)
-		return err;
-	return register_ftrace_function(&ops);
+	if (!err)
+		err = register_ftrace_function(&ops);
+	if (err)
+		ftrace_free_filter(&ops);
+	return err;
 }
 
 static void __exit take_function_exit(void)
 {
 	unregister_ftrace_function(&ops);
+	ftrace_free_filter(&ops);
 }
 
 module_init(take_function_init);
