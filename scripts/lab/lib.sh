@@ -4,6 +4,8 @@
 # What every script here shares. Sourced, never run.
 set -euo pipefail
 shopt -s inherit_errexit
+# Where chroot is, which Debian gives root alone in its PATH.
+PATH+=:/usr/sbin:/sbin
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME, the cache lies below it}/.cache}/kvm-fwb-reset
