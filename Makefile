@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz upstream scale mutate stat trace picture deb deb-test host-test matrix dist clippy fmt clean help
+.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz upstream scale mutate stat trace picture deb deb-test host-test secure-boot-test matrix dist clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -14,7 +14,7 @@ module:
 demo shell bench bench-compare check test soak doc clippy selftest verify firmware fuzz upstream scale mutate stat trace picture deb matrix dist:
 	@scripts/$@
 
-deb-test host-test:
+deb-test host-test secure-boot-test:
 	@scripts/tests/$(@:-test=)
 
 fmt:
@@ -51,6 +51,7 @@ help:
 	@echo 'make deb-test           install, upgrade, remove and purge them on an emulated arm64 Debian, as root [KERNEL=]'
 	@echo 'make host-test          build by make and by DKMS on an emulated arm64 Debian, and on one booted from its disk, as root;'
 	@echo '                        two hours [KERNEL=]'
+	@echo 'make secure-boot-test   the module, signed, on an emulated host that was booted with Secure Boot [KERNEL=]'
 	@echo 'make matrix             the selftest on every arm64 kernel that Debian publishes now; writes docs/compatibility.md [KERNEL="..." | KDIR= VMLINUZ= LLVM=]'
 	@echo 'make dist               build/dist/kvm-fwb-reset-VERSION.tar.xz of what is committed, and its checksum'
 	@echo 'make picture            docs/kvm-fwb-stat.svg, its screen while guests reboot on an emulated host [KERNEL=]'
@@ -58,7 +59,7 @@ help:
 	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
 	@echo 'make soak               what takes hours: selftest, as it is, CONFIG=debug and CONFIG=rt, with storms of TIME=60 minutes;'
-	@echo '                        all of mutate, firmware, upstream, scale, verify and fuzz [COUNT=1000]'
+	@echo '                        all of mutate, firmware, upstream, scale, secure-boot-test, verify and fuzz [COUNT=1000]'
 	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'

@@ -121,6 +121,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "scale_memory", policies: FULL_AND_LAZY, run: scale::memory },
     Test { name: "scale_long_unmap", policies: FULL_AND_LAZY, run: scale::long_unmap },
     Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
+    Test { name: "secure_boot", policies: UNLOADED, run: security::secure_boot },
 ];
 
 /// Is a test run where none is named? Some take a host of their own, or a kernel that tells more than
@@ -128,7 +129,7 @@ pub const TESTS: &[Test] = &[
 /// repeat what they do.
 pub fn is_due(test: &str, reps: usize) -> Result<bool> {
     Ok(match test {
-        "ftrace_stopped" | "lazy_refused" | "locked_down" => false,
+        "ftrace_stopped" | "lazy_refused" | "locked_down" | "secure_boot" => false,
         "scale_vms" | "scale_memory" | "scale_long_unmap" => false,
         "host_storm" => boot::word("fwb.storm")?.is_some(),
         "programmed" => reps > 1 && Path::new(btf::FILE).exists(),

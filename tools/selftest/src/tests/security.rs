@@ -227,18 +227,58 @@ impl Drop for Cgroup {
 /// Under lockdown=integrity debugfs opens what can only be read, and the module goes on. There is no way
 /// back: on a host of its own.
 pub fn locked_down(lab: &Lab) -> Result<()> {
+    let lockdown = lockdown()?;
+    lab.load(Policy::Once)?;
+    let vm = in_reset(lab)?;
+    fs::write(&lockdown, "integrity").context("lockdown")?;
+    goes_on_locked(lab, vm)?;
+    lab.unload()?;
+    // The module is not signed, on these hosts.
+    refused(module::IMAGE, Errno::PERM)
+}
+
+/// With Secure Boot the kernel is locked down, and takes the module if the machine's owner signed it, and only then. On
+/// a host that was booted so, whose file of the module is signed.
+pub fn secure_boot(lab: &Lab) -> Result<()> {
+    let mode = fs::read_to_string(lockdown()?)?;
+    ensure!(mode.contains("[integrity]"), "lockdown: {mode}");
+
+    refused("/unsigned.ko", Errno::KEYREJECTED)?;
+    refused("/signed_by_another.ko", Errno::KEYREJECTED)?;
+    ensure!(!module::is_loaded());
+    let must = "would not be loaded: It is not signed, and must be (kernel lockdown)";
+    doctor_says("/unsigned.ko", must)?;
+    doctor_says(module::IMAGE, "It is signed, as it must be")?;
+
+    for policy in [Policy::Once, Policy::Lazy, Policy::Native] {
+        lab.load(policy)?;
+        let vm = in_reset(lab)?;
+        goes_on_locked(lab, vm)?;
+        lab.unload()?;
+    }
+    Ok(())
+}
+
+/// The file that tells of lockdown, and takes a stricter mode.
+fn lockdown() -> Result<PathBuf> {
     let security = Path::new("/sys/kernel/security");
     let mount = Command::new("mount")
         .args(["-t", "securityfs", "none"])
         .arg(security)
         .status()?;
     ensure!(mount.success(), "mount securityfs");
-    lab.load(Policy::Once)?;
+    Ok(security.join("lockdown"))
+}
+
+fn in_reset(lab: &Lab) -> Result<Vm> {
     let mut vm = lab.vm(2)?;
     vm.report()?;
     vm.reset()?;
-    fs::write(security.join("lockdown"), "integrity").context("lockdown")?;
+    Ok(vm)
+}
 
+/// Of a VM in reset: what lockdown leaves of the module's files, and that the rest is as ever.
+fn goes_on_locked(lab: &Lab, mut vm: Vm) -> Result<()> {
     for (file, write) in [("policy", false), ("policy", true), ("clear", true)] {
         let opened = fs::File::options()
             .read(!write)
@@ -254,15 +294,25 @@ pub fn locked_down(lab: &Lab) -> Result<()> {
     module::read(&format!("vms/{}/info", vm.name()))?;
     lab.check("in reset")?;
     vm.report()?;
-    lab.check("running")?;
-    drop(vm);
-    lab.unload()?;
-    // The module is not signed, on these hosts.
-    let again = module::insert("");
-    let errno = again.as_ref().err().and_then(Errno::from_io_error);
+    lab.check("running")
+}
+
+fn refused(image: &str, want: Errno) -> Result<()> {
+    let inserted = module::insert_from(Path::new(image), "");
+    let errno = inserted.as_ref().err().and_then(Errno::from_io_error);
     ensure!(
-        errno == Some(Errno::PERM),
-        "insmod: want EPERM, got {again:?}"
+        errno == Some(want),
+        "insmod {image}: want {want:?}, got {inserted:?}"
     );
+    Ok(())
+}
+
+/// What kvm-fwb-stat says of a module's file, before anybody loads it.
+fn doctor_says(image: &str, line: &str) -> Result<()> {
+    let doctor = Command::new("kvm-fwb-stat")
+        .args(["doctor", image])
+        .output()?;
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    ensure!(said.contains(line), "doctor {image}: {said}");
     Ok(())
 }
