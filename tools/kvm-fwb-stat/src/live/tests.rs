@@ -110,6 +110,7 @@ fn other_hosts() {
     for name in [
         "unmapping",
         "quiet",
+        "made-anew",
         "older-module",
         "truncated-vm",
         "lazy",

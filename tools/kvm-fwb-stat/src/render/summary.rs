@@ -5,7 +5,7 @@
 use super::{column::View, units};
 use crate::{
     counters::{FUNCTION, Shown, Stat, Timing, Unit},
-    snapshot::{Figures, Maintenance, Policy, Snapshot},
+    snapshot::{Figures, Maintenance, Policy, Snapshot, Stats},
 };
 
 impl Snapshot {
@@ -110,11 +110,21 @@ pub fn verdict(view: &View<'_>) -> String {
             let (id, comm, share) = (&vm.id, vm.comm(), units::share(share));
             format!("Costs most: {id} ({comm}), {share} of the {all} for the VMs listed")
         }
-        None if snapshot.vms.is_empty() => {
-            "No VM has an entry now: it comes with the VM's first reset.".into()
-        }
+        None if snapshot.vms.is_empty() => no_entry(&snapshot.total.stats),
         None => "Resets of the VMs listed cost nothing so far.".into(),
     }
+}
+
+/// Why the list is empty.
+fn no_entry(total: &Stats) -> String {
+    let mut line = "No VM has an entry now: it comes with the VM's first reset.".to_owned();
+    let inits = total.get(Stat::VcpuInit);
+    if inits > 0 && total.get(Stat::VcpuReset) == 0 {
+        line += &format!(
+            " None of {inits} initialisations of vCPUs was one: a VMM that makes a new VM for each reboot resets none."
+        );
+    }
+    line
 }
 
 /// What the totals hold beyond the VMs in the list, if anything.

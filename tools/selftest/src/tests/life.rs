@@ -26,6 +26,22 @@ pub fn destroyed_in_reset(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// A VMM that makes a new VM whenever its guest reboots: no VM is reset, and so none has
+/// an entry.
+pub fn made_anew(lab: &Lab) -> Result<()> {
+    for reboot in 0..10 * lab.reps {
+        let mut vm = lab.vm(4)?;
+        vm.report()?;
+        lab.check(&format!("reboot {reboot}: running"))?;
+        let vms = module::vms()?;
+        ensure!(vms.is_empty(), "reboot {reboot}: {vms:?} have an entry");
+        drop(vm);
+    }
+    let stats: Counters = module::parse("stats")?;
+    ensure!(stats.vcpu_reset == 0 && stats.vm_reset == 0, "{stats:?}");
+    Ok(())
+}
+
 /// SIGKILL to the VMM.
 pub fn killed(lab: &Lab) -> Result<()> {
     for (state, owed) in victim::STATES {

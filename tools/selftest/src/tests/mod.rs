@@ -79,6 +79,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "quiet", policies: BOTH, run: security::quiet },
 
     Test { name: "destroyed_in_reset", policies: ALL, run: life::destroyed_in_reset },
+    Test { name: "made_anew", policies: ALL, run: life::made_anew },
     Test { name: "same_name", policies: BOTH, run: life::same_name },
     Test { name: "killed", policies: BOTH, run: life::killed },
     Test { name: "churn", policies: BOTH, run: life::churn },
