@@ -4,6 +4,7 @@
 
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
+#include <linux/rcupdate_wait.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
 #include <linux/srcu.h>
@@ -36,9 +37,19 @@ void in_flight_exit(int cookie)
 	srcu_read_unlock(&in_flight, cookie);
 }
 
+static void call_in_flight(struct rcu_head *head, rcu_callback_t func)
+{
+	call_srcu(&in_flight, head, func);
+}
+
+/*
+ * As synchronize_srcu(), but idle, as the waits for tasks are: beside an unmap of minutes nothing hangs.
+ */
 void in_flight_wait(void)
 {
-	synchronize_srcu(&in_flight);
+	wait_rcu_gp_state(TASK_IDLE, call_in_flight);
+	/* What follows comes after the grace period on this CPU, too, which may have had no part in it. */
+	smp_mb();
 }
 
 /*

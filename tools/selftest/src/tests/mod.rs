@@ -121,6 +121,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "scale_vms", policies: FULL_AND_LAZY, run: scale::vms },
     Test { name: "scale_memory", policies: FULL_AND_LAZY, run: scale::memory },
     Test { name: "scale_long_unmap", policies: FULL_AND_LAZY, run: scale::long_unmap },
+    Test { name: "scale_unload", policies: UNLOADED, run: scale::unload_beside_unmap },
     Test { name: "locked_down", policies: UNLOADED, run: security::locked_down },
     Test { name: "secure_boot", policies: UNLOADED, run: security::secure_boot },
 ];
@@ -131,7 +132,7 @@ pub const TESTS: &[Test] = &[
 pub fn is_due(test: &str, reps: usize) -> Result<bool> {
     Ok(match test {
         "ftrace_stopped" | "lazy_refused" | "locked_down" | "secure_boot" => false,
-        "scale_vms" | "scale_memory" | "scale_long_unmap" => false,
+        "scale_vms" | "scale_memory" | "scale_long_unmap" | "scale_unload" => false,
         "host_storm" => boot::word("fwb.storm")?.is_some(),
         "programmed" => reps > 1 && Path::new(btf::FILE).exists(),
         "faults_load_calls" | "unload_while_dying" | "second_copy" | "another_build" => reps > 1,

@@ -11,7 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use contract::Counters;
+use contract::{Counters, Policy};
 use vmm::guest::Routine;
 use vmm::lab::Lab;
 use vmm::threads::join;
@@ -158,6 +158,37 @@ pub fn long_unmap(lab: &Lab) -> Result<()> {
     // Nothing was told of that VM: only what must be gone is left to compare.
     lab.clear()?;
     lab.check("killed")
+}
+
+/// `rmmod` beside such an unmap waits for it, and is no task that hangs.
+pub fn unload_beside_unmap(lab: &Lab) -> Result<()> {
+    if lab.host().fwb {
+        bail!(Skip("no unmaps with FEAT_S2FWB"));
+    }
+    let _panic = Setting::set("/proc/sys/kernel/hung_task_panic", 0)?;
+    let _timeout = Setting::set("/proc/sys/kernel/hung_task_timeout_secs", HUNG)?;
+    lab.load(Policy::Once)?;
+    let mut vmm;
+    // Half as much for it as one of them would leave.
+    let busy = [BUSY_CPU; 2].map(Busy::on);
+    vmm = Victim::start("unmapping")?;
+    while under_way()? < 2 {
+        thread::sleep(Duration::from_millis(100));
+    }
+    thread::scope(|scope| {
+        let start = Instant::now();
+        let rmmod = scope.spawn(move || lab.unload().map(|()| start.elapsed()));
+        thread::sleep(Duration::from_secs(2 * HUNG + 2));
+        vmm.kill()?;
+        drop(busy);
+        vmm.wait()?;
+        let took = join(rmmod)?;
+        ensure!(
+            took > Duration::from_secs(2 * HUNG),
+            "the unmap took {took:?}, in which nothing hangs"
+        );
+        Ok(())
+    })
 }
 
 /// Re-inits that have not unmapped, nor found that they need not, yet.
