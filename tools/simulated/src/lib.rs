@@ -18,6 +18,8 @@ mod linux;
 mod machine;
 pub mod names;
 mod race;
+#[cfg(test)]
+mod tests;
 
 use linux::{alloc, prelude, sync, task, time};
 

@@ -50,11 +50,27 @@ pub(crate) fn is_racing() -> bool {
 
 /// The number of the current task, from 1.
 pub(crate) fn task() -> usize {
+    #[cfg(test)]
+    if let Some(task) = AS_TASK.get() {
+        return task;
+    }
     if is_racing() {
         usize::from(shuttle::current::me()) + 2
     } else {
         1
     }
+}
+
+#[cfg(test)]
+thread_local!(static AS_TASK: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) });
+
+/// Does `work` as another task.
+#[cfg(test)]
+pub(crate) fn as_task<R>(task: usize, work: impl FnOnce() -> R) -> R {
+    let before = AS_TASK.replace(Some(task));
+    let result = work();
+    AS_TASK.set(before);
+    result
 }
 
 /// A place where another thread of a race may go on first.
