@@ -121,7 +121,7 @@ fn no_entry(total: &Stats) -> String {
     let inits = total.get(Stat::VcpuInit);
     if inits > 0 && total.get(Stat::VcpuReset) == 0 {
         line += &format!(
-            " None of {inits} initialisations of vCPUs was one: a VMM that makes a new VM for each reboot resets none."
+            " None of the {inits} initialisations counted was of a vCPU that had run: no guest has rebooted, or its VMM makes a new VM for each reboot."
         );
     }
     line

@@ -38,7 +38,10 @@ pub fn made_anew(lab: &Lab) -> Result<()> {
         drop(vm);
     }
     let stats: Counters = module::parse("stats")?;
-    ensure!(stats.vcpu_reset == 0 && stats.vm_reset == 0, "{stats:?}");
+    ensure!(
+        stats.vcpu_init == 40 * lab.reps as u64 && stats.vcpu_reset == 0 && stats.vm_reset == 0,
+        "{stats:?}"
+    );
     Ok(())
 }
 

@@ -172,7 +172,12 @@ pub fn unload_beside_unmap(lab: &Lab) -> Result<()> {
     // Half as much for it as one of them would leave.
     let busy = [BUSY_CPU; 2].map(Busy::on);
     vmm = Victim::start("unmapping")?;
+    let start = Instant::now();
     while under_way()? < 2 {
+        ensure!(
+            start.elapsed() < Duration::from_secs(60),
+            "the VMM's re-inits are not under way, or over already"
+        );
         thread::sleep(Duration::from_millis(100));
     }
     thread::scope(|scope| {
