@@ -5,7 +5,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 # Where chroot is, which Debian gives root alone in its PATH.
-PATH+=:/usr/sbin:/sbin
+[[ :$PATH: == *:/usr/sbin:* ]] || PATH+=:/usr/sbin:/sbin
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 cache=${XDG_CACHE_HOME:-${HOME:?set HOME, the cache lies below it}/.cache}/kvm-fwb-reset
@@ -13,6 +13,10 @@ mkdir -p "$cache"
 cache=$(cd "$cache" && pwd -P)
 logs=$cache/log
 mkdir -p "$logs"
+# What runs on the emulated host is built for.
+arm64=aarch64-unknown-linux-gnu
+# What is only looked at is not linked, and a plugin cannot be linked as they are.
+unlinked=-Ctarget-feature=-crt-static
 [[ $repo$cache != *[[:space:]:]* ]] || {
 	echo "the kernel's build takes no path with a space or a colon: move this clone from '$repo', or set XDG_CACHE_HOME, now '${cache%/*}'" >&2
 	exit 1

@@ -136,6 +136,7 @@ pub fn is_due(test: &str, reps: usize) -> Result<bool> {
         "host_storm" => boot::word("fwb.storm")?.is_some(),
         "programmed" => reps > 1 && Path::new(btf::FILE).exists(),
         "faults_load_calls" | "unload_while_dying" | "second_copy" | "another_build" => reps > 1,
+        "many_vms" | "load_storm" | "memory" | "traced" | "probed" | "taken_by_another" => reps > 1,
         "faults_reinit" | "faults_new_vm" | "faults_files" | "faults_load"
         | "faults_load_probed" => Path::new(FAIL_NTH).exists(),
         "leaks" => Path::new(telling::KMEMLEAK).exists(),
