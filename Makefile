@@ -2,7 +2,7 @@
 #
 # What a person types. The kernel's own build reads Kbuild instead.
 
-.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz upstream scale mutate stat trace picture deb deb-test host-test secure-boot-test matrix dist clippy fmt clean help
+.PHONY: module demo shell bench bench-compare check test soak doc selftest verify firmware fuzz upstream scale mutate mutate-all stat trace picture deb deb-test host-test secure-boot-test matrix dist clippy fmt clean help
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
@@ -11,7 +11,7 @@ export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE CO
 module:
 	@scripts/module >/dev/null
 
-demo shell bench bench-compare check test soak doc clippy selftest verify firmware fuzz upstream scale mutate stat trace picture deb matrix dist:
+demo shell bench bench-compare check test soak doc clippy selftest verify firmware fuzz upstream scale mutate mutate-all stat trace picture deb matrix dist:
 	@scripts/$@
 
 deb-test host-test secure-boot-test:
@@ -46,6 +46,8 @@ help:
 	@echo 'make upstream           KVM'"'"'s own selftests, without the module and under each policy; a long run [CPU=] [KERNEL=] [TESTS="..."]'
 	@echo 'make scale              512 vCPUs, 1,000 VMs, 64 GiB in one, a long unmap [CPU=] [KERNEL=]'
 	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|simulated|oracle|selftest|first]'
+	@echo 'make mutate-all         every mutant of src/ and rust/ that cargo-mutants knows of, and whether anybody tells; a day and more.'
+	@echo '                        Of some files: scripts/mutate-all FILE...'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'
 	@echo 'make deb-test           install, upgrade, remove and purge them on an emulated arm64 Debian, as root [KERNEL=]'

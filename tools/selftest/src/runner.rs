@@ -36,6 +36,11 @@ struct Options {
     /// `fwb.expect=FACTS` on the kernel's command line.
     #[arg(long, value_name = "FACTS")]
     expect: Option<String>,
+    /// End at the first test that fails
+    ///
+    /// So does `fwb.first_failure` on the kernel's command line.
+    #[arg(long)]
+    first_failure: bool,
     /// Print the names of all tests
     #[arg(long, exclusive = true)]
     list: bool,
@@ -91,6 +96,7 @@ fn run(options: &Options) -> Result<bool> {
         (None, Some(word)) => word.parse::<NonZeroUsize>().context("fwb.reps")?.get(),
         (None, None) => 2,
     };
+    let first_failure = options.first_failure || boot::word("fwb.first_failure")?.is_some();
     let cases = select(&options.names, reps)?;
     let facts = match &options.expect {
         Some(facts) => facts.clone(),
@@ -120,6 +126,10 @@ fn run(options: &Options) -> Result<bool> {
         ktap.result(&case.name, outcome)?;
         if !failed {
             continue;
+        }
+        if first_failure {
+            ktap.bail_out("nothing more was asked for")?;
+            break;
         }
         if let Err(error) = lab.recover() {
             ktap.bail_out(format_args!("cannot go on after this: {error:#}"))?;

@@ -39,15 +39,17 @@ fn what_is_taken_as_it_changes_stays_taken() {
 /// With half of all slots in use there is still one in each task's window, wherever tasks lie.
 #[test]
 fn tasks_find_room() {
-    let decisions = Handoff::<usize, 256>::new();
-    // As far apart as the kernel's `struct task_struct`.
-    let tasks: Vec<_> = (1..=128).map(|number| number * 0x1640).collect();
-    for &task in &tasks {
-        as_task(task, || assert!(decisions.put(task), "{task:#x}"));
-    }
-    for &task in &tasks {
-        as_task(task, || assert_eq!(decisions.take(), Some(task)));
-        as_task(task, || assert!(decisions.put(task), "{task:#x} again"));
+    // As far apart as a `struct task_struct` of today, and as those that grew to whole pages.
+    for apart in [0x1640, 0x1000, 0x2000] {
+        let decisions = Handoff::<usize, 256>::new();
+        let tasks: Vec<_> = (1..=128).map(|number| number * apart).collect();
+        for &task in &tasks {
+            as_task(task, || assert!(decisions.put(task), "{task:#x}"));
+        }
+        for &task in &tasks {
+            as_task(task, || assert_eq!(decisions.take(), Some(task)));
+            as_task(task, || assert!(decisions.put(task), "{task:#x} again"));
+        }
     }
 }
 

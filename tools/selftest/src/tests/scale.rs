@@ -118,9 +118,7 @@ pub fn long_unmap(lab: &Lab) -> Result<()> {
     if lab.host().fwb {
         bail!(Skip("no unmaps with FEAT_S2FWB"));
     }
-    // A task that hangs is told, as any splat is.
-    let _panic = Setting::set("/proc/sys/kernel/hung_task_panic", 0)?;
-    let _timeout = Setting::set("/proc/sys/kernel/hung_task_timeout_secs", HUNG)?;
+    let _told = hung_tasks_are_told()?;
     let mut vm = lab.vm(1)?;
     vm.report()?;
     let alone = longest_reset(&mut vm, 5)?;
@@ -165,8 +163,7 @@ pub fn unload_beside_unmap(lab: &Lab) -> Result<()> {
     if lab.host().fwb {
         bail!(Skip("no unmaps with FEAT_S2FWB"));
     }
-    let _panic = Setting::set("/proc/sys/kernel/hung_task_panic", 0)?;
-    let _timeout = Setting::set("/proc/sys/kernel/hung_task_timeout_secs", HUNG)?;
+    let _told = hung_tasks_are_told()?;
     lab.load(Policy::Once)?;
     let mut vmm;
     // Half as much for it as one of them would leave.
@@ -205,23 +202,36 @@ fn under_way() -> Result<u64> {
         .context("more unmaps than re-inits")
 }
 
+/// A task that hangs is told, as any splat is, and ends nothing.
+fn hung_tasks_are_told() -> Result<[Setting; 4]> {
+    let file = |name, value| Setting::set(format!("/proc/sys/kernel/hung_task_{name}"), value);
+    Ok([
+        file("panic", "0")?,
+        // However many were told before.
+        file("warnings", "-1")?,
+        // 0 is the timeout.
+        file("check_interval_secs", "0")?,
+        file("timeout_secs", &HUNG.to_string())?,
+    ])
+}
+
 /// A number in /proc, which is put back in the end.
 struct Setting {
-    file: &'static str,
+    file: String,
     before: String,
 }
 
 impl Setting {
-    fn set(file: &'static str, value: u64) -> Result<Self> {
-        let before = fs::read_to_string(file).context(file)?;
-        fs::write(file, value.to_string()).context(file)?;
+    fn set(file: String, value: &str) -> Result<Self> {
+        let before = fs::read_to_string(&file).context(file.clone())?;
+        fs::write(&file, value).context(file.clone())?;
         Ok(Self { file, before })
     }
 }
 
 impl Drop for Setting {
     fn drop(&mut self) {
-        let _ = fs::write(self.file, self.before.trim());
+        let _ = fs::write(&self.file, self.before.trim());
     }
 }
 

@@ -247,8 +247,8 @@ pub fn secure_boot(lab: &Lab) -> Result<()> {
     refused("/signed_by_another.ko", Errno::KEYREJECTED)?;
     ensure!(!module::is_loaded());
     let must = "would not be loaded: It is not signed, and must be (kernel lockdown)";
-    doctor_says("/unsigned.ko", must)?;
-    doctor_says(module::IMAGE, "It is signed, as it must be")?;
+    doctor_says("/unsigned.ko", false, must)?;
+    doctor_says(module::IMAGE, true, "It is signed, as it must be")?;
 
     for policy in [Policy::Once, Policy::Lazy, Policy::Native] {
         lab.load(policy)?;
@@ -307,12 +307,16 @@ fn refused(image: &str, want: Errno) -> Result<()> {
     Ok(())
 }
 
-/// What kvm-fwb-stat says of a module's file, before anybody loads it.
-fn doctor_says(image: &str, line: &str) -> Result<()> {
+/// What kvm-fwb-stat says of a module's file, before anybody loads it: whether it would be, and why.
+fn doctor_says(image: &str, loads: bool, line: &str) -> Result<()> {
     let doctor = Command::new("kvm-fwb-stat")
         .args(["doctor", image])
         .output()?;
     let said = String::from_utf8_lossy(&doctor.stdout);
-    ensure!(said.contains(line), "doctor {image}: {said}");
+    ensure!(
+        doctor.status.success() == loads && said.contains(line),
+        "doctor {image}: {}, {said}",
+        doctor.status
+    );
     Ok(())
 }
