@@ -61,7 +61,7 @@ help:
 	@echo 'make check              for whoever is editing: lint, the tools'"'"' own tests, one boot of the selftest [CPU=] [KERNEL=]'
 	@echo 'make test               every test that a change can break, on 2 cores in half an hour [KERNEL=]'
 	@echo 'make soak               what takes hours: selftest, as it is, CONFIG=debug and CONFIG=rt, with storms of TIME=60 minutes;'
-	@echo '                        all of mutate, firmware, upstream, scale, secure-boot-test, verify and fuzz [COUNT=1000]'
+	@echo '                        all of mutate, firmware, upstream, scale, secure-boot-test, verify, fuzz [COUNT=1000] and mutate-all'
 	@echo 'make doc                what rustdoc says of module and tools, in build/doc [KERNEL=]'
 	@echo 'make clippy, make fmt   lint, and format'
 	@echo 'make clean              remove build/; what was fetched stays in ~/.cache/kvm-fwb-reset'
