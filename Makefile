@@ -6,7 +6,7 @@
 module:
 
 # All of these may be given on the command line: make demo CPU=neoverse-n1
-export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE TESTS TIME BY SUFFIX
+export KERNEL KDIR LLVM CONFIG CPU VCPUS REBOOTS KERNELS STATES RESETS MODULE COUNT SEED SCHEDULE TESTS TIME BY SUFFIX FROM
 
 module:
 	@scripts/module >/dev/null
@@ -46,7 +46,7 @@ help:
 	@echo 'make upstream           KVM'"'"'s own selftests, without the module and under each policy; a long run [CPU=] [KERNEL=] [TESTS="..."]'
 	@echo 'make scale              512 vCPUs, 1,000 VMs, 64 GiB in one, a long unmap [CPU=] [KERNEL=]'
 	@echo 'make mutate             mutants of the module, and what catches each: the model, or a boot [BY=model|simulated|oracle|selftest|first]'
-	@echo 'make mutate-all         every mutant of src/ and rust/ that cargo-mutants knows of, and whether anybody tells; a day and more.'
+	@echo 'make mutate-all         every mutant of src/ and rust/ that cargo-mutants knows of, and whether anybody tells; a day [FROM=NUMBER]'
 	@echo '                        Of some files: scripts/mutate-all FILE...'
 	@echo 'make stat               build/kvm-fwb-stat, a static binary for arm64: what every guest reset cost'
 	@echo 'make deb                Debian packages for arm64 hosts, in build/deb: tools, DKMS, and the module for KERNEL= [SUFFIX=]'

@@ -3,15 +3,28 @@
 //! What the module's files take from the kernel's crate.
 
 pub(crate) mod alloc {
+    use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    static HAS_MEMORY: AtomicBool = AtomicBool::new(true);
+
+    /// Whether allocations succeed from now on.
+    pub(crate) fn enable(on: bool) {
+        HAS_MEMORY.store(on, SeqCst);
+    }
+
+    pub(super) fn has_memory() -> bool {
+        HAS_MEMORY.load(SeqCst)
+    }
+
     pub(crate) mod flags {
-        /// How to allocate. Here it never fails.
+        /// How to allocate: here by Rust's own allocator, if at all.
         pub(crate) struct Flags;
         pub(crate) const GFP_KERNEL_ACCOUNT: Flags = Flags;
     }
 }
 
 pub(crate) mod prelude {
-    use super::alloc::flags::Flags;
+    use super::alloc::{flags::Flags, has_memory};
     pub(crate) use core::{ffi::CStr, pin::Pin};
     pub(crate) use pinned_init::{pin_data, pin_init};
 
@@ -42,6 +55,9 @@ pub(crate) mod prelude {
             init: impl pinned_init::PinInit<T, core::convert::Infallible>,
             _: Flags,
         ) -> Result<Pin<KBox<T>>> {
+            if !has_memory() {
+                return Err(Error);
+            }
             let mut memory = Box::<T>::new_uninit();
             // SAFETY: The memory is for a `T`, stays where it is, and is thrown away on an error.
             unsafe { init.__pinned_init(memory.as_mut_ptr()) }.map_err(|_| Error)?;

@@ -3,7 +3,7 @@
 //! The simulated host as tests see it: booted, changed, asked.
 
 use crate::{
-    hooks, in_force,
+    alloc, hooks, in_force,
     lazy::Lazy,
     path::ResetPath,
     policy::{Host, Maintenance, Policy},
@@ -61,6 +61,8 @@ pub enum Change {
     Switch(&'static str),
     /// All kprobes are armed, or disarmed.
     Kprobes(bool),
+    /// There is memory for what the module allocates, or there is none.
+    Memory(bool),
 }
 
 impl Change {
@@ -74,6 +76,7 @@ impl Change {
                 return policy.is_some_and(|policy| in_force::switch(policy).is_ok());
             }
             Change::Kprobes(on) => kprobe::enable(on),
+            Change::Memory(on) => alloc::enable(on),
         }
         true
     }
@@ -117,6 +120,7 @@ impl Machine {
         let machine = Self { _one: lock(&ONE) };
         remove();
         kprobe::enable(true);
+        alloc::enable(true);
         let native = match native {
             "icache" => Maintenance::Icache,
             "unmap" => Maintenance::Unmap,
