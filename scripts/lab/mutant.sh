@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Mutants of the module, and who looks at them on the build host. Sourced after lib.sh, by whoever says where they are made:
-: "${work:?}"
+# Mutants of the module, and who looks at them on the build host. Sourced after lib.sh, by whoever says in $work where they
+# are made.
+: "${repo:?source lib.sh first}" "${work:?}"
 
 # copy NAME: what the module and the model are built of, as it is here
 copy() {
@@ -15,7 +16,7 @@ model() {
 	# Not where the tools are built: to cargo this is the same package, and who is newer is taken for both.
 	local cargo=("$repo/scripts/lab/in-tree" env CARGO_TARGET_DIR="$work/target" cargo test --locked --package model
 		--test interleavings)
-	cd "$work/$1/tools"
+	cd "$work/$1/tools" || return
 	logged "mutate-$1" "${cargo[@]}" --no-run
 	# What one preemption shows is found in a moment, and most of the rest by two parties alone.
 	{
@@ -27,7 +28,7 @@ model() {
 }
 
 simulated() {
-	cd "$work/$1/tools"
+	cd "$work/$1/tools" || return
 	"$repo/scripts/lab/in-tree" env CARGO_TARGET_DIR="$work/target" cargo test --locked --package simulated \
 		>"$work/$1/simulated" 2>&1 || :
 	failed_tests "$work/$1/simulated"
