@@ -2,7 +2,7 @@
 //! A VM without devices: vCPUs, some RAM, and a hole whose stores come back to us.
 
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,9 +22,25 @@ use crate::vcpu::{Vcpu, errno};
 /// The slot of further RAM, behind those of other memory.
 const EXTRA_SLOT: u32 = 32;
 
-/// `/dev/kvm`.
+/// Without a vCPU; see [`kvm`].
+static LASTING: Mutex<Option<VmFd>> = Mutex::new(None);
+
+/// `/dev/kvm`. From here to the end of the process there is one VM at least, of which nobody hears.
+///
+/// For a host's first VM KVM patches its hooks into the scheduler (`preempt_notifier_inc`), and out of it after the
+/// last. QEMU drops its translation of what a store changes before it stores: another CPU that translates
+/// just then keeps the old instruction for good. The scheduler's are the ones that another CPU is about to need,
+/// and a vCPU that is loaded and never put is the end of a boot (WARNING in `kvm_vcpu_load_debug`).
 pub fn kvm() -> Result<Kvm> {
-    Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")
+    let kvm = Kvm::new().context("/dev/kvm: this must run on an arm64 host with KVM")?;
+    let mut lasting = LASTING.lock().unwrap();
+    if lasting.is_none() {
+        *lasting = Some(
+            kvm.create_vm_with_ipa_size(guest::ADDRESS_BITS)
+                .context("KVM_CREATE_VM")?,
+        );
+    }
+    Ok(kvm)
 }
 
 /// A VM, each of whose vCPUs reports what code it runs unless it is told otherwise.
